@@ -1,0 +1,51 @@
+"""detprobe: find, explain, fix and prove nondeterminism in PyTorch.
+
+The public names. They are imported when they are first used, so that `import detprobe` costs nothing by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detprobe.errors import DetprobeError, NondeterminismError, NotAvailableError
+    from detprobe.result import Finding, OpRow, Report, Trial
+    from detprobe.scanning import assert_deterministic, scan
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DetprobeError": "detprobe.errors",
+    "Finding": "detprobe.result",
+    "NondeterminismError": "detprobe.errors",
+    "NotAvailableError": "detprobe.errors",
+    "OpRow": "detprobe.result",
+    "Report": "detprobe.result",
+    "Trial": "detprobe.result",
+    "assert_deterministic": "detprobe.scanning",
+    "scan": "detprobe.scanning",
+}
+
+__all__ = [
+    "DetprobeError",
+    "Finding",
+    "NondeterminismError",
+    "NotAvailableError",
+    "OpRow",
+    "Report",
+    "Trial",
+    "assert_deterministic",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'detprobe' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
