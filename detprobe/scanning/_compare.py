@@ -16,10 +16,6 @@ from detprobe import bits
 
 __all__ = ["Deferred", "Measure", "difference", "fingerprint", "on_cuda", "unlike"]
 
-_ROW = 5  # count, NaN against a number, largest ULP, largest difference, first index: csrc/README.md
-_ULP, _ABS = 2, 3
-
-
 class Measure(NamedTuple):
     """How two results differ."""
 
@@ -45,8 +41,8 @@ def _largest(a: Any, b: Any) -> Any:
     return b if a is None else (a if b is None else max(a, b))
 
 
-_compare_bits = torch.ops.detprobe.compare.default  # loaded by detprobe.bits
-_records = torch.zeros((1, _ROW), dtype=torch.int64)
+_compare_bits = bits.compare_into
+_records = torch.zeros((1, bits.RECORD_WIDTH), dtype=torch.int64)
 _record = _records.numpy()[0]
 
 
@@ -69,7 +65,7 @@ def difference(a: list[Any], b: list[Any]) -> Measure | None:
             worst = _ALL.worst(worst)
             continue
         if left.is_cuda:
-            records = torch.zeros((1, _ROW), dtype=torch.int64, device=left.device)
+            records = torch.zeros((1, bits.RECORD_WIDTH), dtype=torch.int64, device=left.device)
             _compare_bits(left, right, records, 0)
             row = records.cpu().numpy()[0]
         else:
@@ -78,7 +74,7 @@ def difference(a: list[Any], b: list[Any]) -> Measure | None:
         if row[0]:
             changed += int(row[0])
             total += left.numel()
-            worst = _read(row, left.numel()).worst(worst)
+            worst = _read(row, left.shape).worst(worst)
     return worst if not total or worst is None else worst._replace(changed=max(changed / total, 0.0))
 
 
@@ -89,10 +85,9 @@ def unlike(a: Any, b: Any) -> bool:
     )
 
 
-def _read(row: Any, numel: int) -> Measure:
-    ulp = int(row[_ULP])
-    largest = None if row[_ABS] == -1 else struct.unpack("d", struct.pack("q", int(row[_ABS])))[0]
-    return Measure(int(row[0]) / numel, None if ulp < 0 else ulp, largest)
+def _read(row: Any, shape: torch.Size) -> Measure:
+    found = bits.read_record(row, shape)
+    return Measure(found.share, found.max_ulp, found.max_abs)
 
 
 def _same_value(a: Any, b: Any) -> bool:
@@ -116,7 +111,7 @@ class Deferred:
     def __init__(self) -> None:
         self._chunks: dict[torch.device, list[torch.Tensor]] = {}
         self._used: dict[torch.device, int] = {}
-        self._rows: list[tuple[Any, torch.device, int, int]] = []
+        self._rows: list[tuple[Any, torch.device, int, torch.Size]] = []
         self._plain: dict[Any, Measure] = {}
 
     def add(self, key: Any, a: list[Any], b: list[Any]) -> None:
@@ -125,7 +120,7 @@ class Deferred:
             if isinstance(left, torch.Tensor) and left.is_cuda and not unlike(left, right):
                 chunk, row = self._slot(left.device)
                 _compare_bits(left, right, chunk, row % self._CHUNK)
-                self._rows.append((key, left.device, row, left.numel()))
+                self._rows.append((key, left.device, row, left.shape))
             elif (measure := difference([left], [right])) is not None:
                 self._plain[key] = measure.worst(self._plain.get(key))
         if len(a) != len(b):
@@ -136,14 +131,14 @@ class Deferred:
         self._used[device] = row + 1
         chunks = self._chunks.setdefault(device, [])
         if row // self._CHUNK == len(chunks):
-            chunks.append(torch.zeros((self._CHUNK, _ROW), dtype=torch.int64, device=device))
+            chunks.append(torch.zeros((self._CHUNK, bits.RECORD_WIDTH), dtype=torch.int64, device=device))
         return chunks[-1], row
 
     def read(self) -> dict[Any, Measure]:
         """The largest difference per key, for the keys that differ at all. Waits for the devices, once."""
         host = {device: np.concatenate([c.cpu().numpy() for c in chunks]) for device, chunks in self._chunks.items()}
         found = dict(self._plain)
-        for key, device, row, numel in self._rows:
+        for key, device, row, shape in self._rows:
             if host[device][row][0]:
-                found[key] = _read(host[device][row], numel).worst(found.get(key))
+                found[key] = _read(host[device][row], shape).worst(found.get(key))
         return found

@@ -165,17 +165,21 @@ class ScanMode(TorchDispatchMode):
             if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta:
                 made(value)
         if watched and (read := self.poison.follow(call, results)) is not None and self.plan.axis == "rerun":
-            self.report_read(read, reader=f"{call.facts.name} in {place.phase}")
+            self.report_read(read, call.facts.name, place)
         return output, results
 
-    def report_read(self, read: Read, reader: str) -> None:
-        """An op, or the caller of the step, read memory that nobody wrote: accuse the line that made it."""
-        key = key_of(read.maker, read.place)
-        if self.plan.only is not None or self._tally.accused(key, "uninitialized"):
+    def report_read(self, read: Read, reader: str, place: Place | None = None) -> None:
+        """An op, or who gets the step's output, reads memory that nobody wrote: named at the line that made it."""
+        if self.plan.only is not None:
             return
-        cause = f"{reader} reads elements of this tensor that nobody wrote ({read.shape})."
-        evidence = Evidence("rerun", 2, 2, read.measure, cause, shapes=read.shape)
-        self._tally.found(key, "uninitialized", evidence)
+        made = read.place
+        phase = made.phase if place is None else place.phase
+        site = "" if place is None or place.location == made.location else place.location
+        at = f" at {site}" if site else ""
+        cause = f"Reads{at} elements of the {read.shape} tensor that {read.maker} made here, and that nobody wrote."
+        evidence = Evidence("rerun", 2, 2, read.measure, cause, shapes=read.shape, site=site)
+        row = None if place is None else key_of(reader, place)
+        self._tally.found((reader, phase, made.module, made.location), "uninitialized", evidence, row)
 
     def _skipped(self, results: list[Any]) -> str:
         if any(isinstance(r, torch.Tensor) and (r.layout is not torch.strided or r.is_meta) for r in results):
@@ -203,8 +207,6 @@ class ScanMode(TorchDispatchMode):
         verdict = "random" if not differs and call.drew() else "stable"
         reason = "draws from a generator, and repeats once its state is restored" if verdict == "random" else ""
         self._saw(key, verdict, replays=replays, reason=reason, shapes=shapes, elements=elements)
-        if differs:
-            self._tally.mark(key)
 
     def _judge(self, call: FrozenCall, results: list[Any], key: Key, place: Place) -> bool:
         """Replay on nothing but equal inputs. A finding gets all its replays."""

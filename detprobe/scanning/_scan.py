@@ -211,7 +211,7 @@ class _Session:
             Plan(replays=self._replays, fixes=fixes, variants=self._variants, deadline=deadline, tick=tick)
         )
         for read in mode.poison.left_in(outcome.outputs):
-            mode.report_read(read, reader="the step's output")
+            mode.report_read(read, reader="(output)")
         self._notes += outcome.notes
         before = _digests(outcome)
         suspects = mode.deferred.read()

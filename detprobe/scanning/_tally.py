@@ -59,6 +59,7 @@ class Tally:
     def __init__(self) -> None:
         self._seen: dict[Key, _Seen] = {}
         self._found: dict[tuple[Key, str], Evidence] = {}
+        self._accused: dict[Key, set[str]] = {}
         self.calls = 0
         self.largest = 0
         """Elements of the largest tensor that an op computed with."""
@@ -82,26 +83,28 @@ class Tally:
         if elements > seen.elements:
             seen.elements, seen.shapes = elements, shapes
             self.largest = max(self.largest, elements)
+        self._mark(key)
 
     def wants_shapes(self, key: Key, elements: int) -> bool:
         """True when this call is the largest at its place so far (a description costs more than a comparison)."""
         seen = self._seen.get(key)
         return seen is None or elements > seen.elements
 
-    def found(self, key: Key, verdict: str, evidence: Evidence) -> None:
-        """One call that did not give the same bits."""
+    def found(self, key: Key, verdict: str, evidence: Evidence, row: Key | None = None) -> None:
+        """One call that did not give the same bits. `row` is the op's own place, where the finding names another."""
         known = self._found.get((key, verdict))
         if known is None:
             self._found[key, verdict] = evidence
         else:
             known.add(evidence)
-        self.mark(key)
+        self._accused.setdefault(row or key, set()).add(verdict)
+        self._mark(row or key)
 
-    def mark(self, key: Key) -> None:
+    def _mark(self, key: Key) -> None:
         """Give the row of a place the verdict of its worst finding."""
         seen = self._seen.get(key)
-        for verdict in reversed(FINDING_VERDICTS):
-            if seen is not None and (key, verdict) in self._found and _SEVERITY[verdict] < _SEVERITY[seen.verdict]:
+        for verdict in self._accused.get(key, ()):
+            if seen is not None and _SEVERITY[verdict] < _SEVERITY[seen.verdict]:
                 seen.verdict, seen.reason = verdict, ""
 
     def accused(self, key: Key, verdict: str = "nondeterministic") -> bool:

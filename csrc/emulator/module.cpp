@@ -1,0 +1,65 @@
+// The Python module `detprobe._emulator`: the CUDA kernels on the CPU, under a schedule seed.
+//
+// Tensors cross as addresses, sizes and strides, so that this module knows no torch and serves every version.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <vector>
+
+#include "../cuda/compare.cuh"
+#include "../cuda/digest.cuh"
+
+namespace py = pybind11;
+
+namespace detprobe {
+namespace {
+
+using Sizes = std::vector<int64_t>;
+
+int64_t count(const Sizes& sizes) {
+  int64_t n = 1;
+  for (const int64_t size : sizes) n *= size;
+  return n;
+}
+
+// The result goes through guarded memory: a kernel that writes beside it is an error, not a surprise later.
+std::vector<int64_t> compare(uintptr_t a, uintptr_t b, const Sizes& sizes, const Sizes& strides_a, const Sizes& strides_b,
+                             const std::vector<int32_t>& format, uint64_t seed) {
+  if (strides_a.size() != sizes.size() || strides_b.size() != sizes.size() || format.size() != 6) {
+    throw std::invalid_argument("compare: expected as many strides as sizes, and a format of six numbers");
+  }
+  Layout layout;
+  if (!join(sizes.data(), strides_a.data(), strides_b.data(), static_cast<int64_t>(sizes.size()), layout)) {
+    throw std::invalid_argument("compare: more than 16 dimensions are left after joining");
+  }
+  const Format f{static_cast<Kind>(format[0]), format[1], format[2], format[3], format[4], format[5]};
+  emulator::Guarded record(sizeof(Record));
+  emulator::set_seed(seed);
+  run_compare(reinterpret_cast<const void*>(a), reinterpret_cast<const void*>(b), layout, f, count(sizes),
+              static_cast<Record*>(record.data()), nullptr);
+  record.check();
+  const auto* out = static_cast<const int64_t*>(record.data());
+  return {out, out + 5};
+}
+
+std::pair<uint64_t, uint64_t> digest(uintptr_t data, int64_t element_bytes, const Sizes& sizes, uint64_t seed) {
+  const int64_t bytes = count(sizes) * element_bytes;
+  const uint64_t shape = shape_key(static_cast<uint64_t>(bytes), sizes.data(), static_cast<int64_t>(sizes.size()));
+  emulator::Guarded lanes(2 * sizeof(uint64_t));
+  emulator::set_seed(seed);
+  run_digest(reinterpret_cast<const void*>(data), bytes, static_cast<int32_t>(element_bytes > 8 ? 8 : element_bytes), shape,
+             static_cast<uint64_t*>(lanes.data()), nullptr);
+  lanes.check();
+  const auto* out = static_cast<const uint64_t*>(lanes.data());
+  return {out[0], out[1]};
+}
+
+}  // namespace
+}  // namespace detprobe
+
+PYBIND11_MODULE(_emulator, m) {
+  m.doc() = "detprobe's CUDA kernels on the CPU: threads as fibers, in an order that a seed decides.";
+  m.def("compare", &detprobe::compare, py::arg("a"), py::arg("b"), py::arg("sizes"), py::arg("strides_a"),
+        py::arg("strides_b"), py::arg("format"), py::arg("seed"));
+  m.def("digest", &detprobe::digest, py::arg("data"), py::arg("element_bytes"), py::arg("sizes"), py::arg("seed"));
+}

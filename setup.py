@@ -1,0 +1,96 @@
+"""Builds the extension: `detprobe._C` (torch ops, CPU always, CUDA where it can be) and `detprobe._emulator`.
+
+Everything static is in pyproject.toml. DETPROBE_CUDA=0 leaves CUDA out, =1 demands it; unset, it is built when torch
+has CUDA and a toolkit is there, also on a machine without a GPU. FORCE_CUDA=1 means the same as DETPROBE_CUDA=1.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+try:
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
+except ImportError:
+    sys.exit(
+        "detprobe compiles against the torch that you run, and there is none in this environment. Type:\n"
+        "    pip install torch numpy setuptools wheel ninja pybind11\n"
+        "    pip install --no-build-isolation -e ."
+    )
+import pybind11
+
+ROOT = Path(__file__).parent
+# Contraction would fuse a * b + c into one rounding where the text of an order says two.
+HOST_FLAGS = ["-O3", "-ffp-contract=off", "-fno-fast-math", "-fvisibility=hidden", "-Wall"]
+DEVICE_FLAGS = [
+    *("-O3", "-fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false", "-lineinfo"),
+    "-Xcompiler=-ffp-contract=off",
+]
+# What torch.cuda.get_arch_list() cannot tell without a GPU; from Turing on, and PTX for what comes after.
+ARCHS = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+
+
+def wants_cuda() -> bool:
+    """Whether to compile the CUDA half, or a sentence why it cannot be had although it was demanded."""
+    wish = os.environ.get("DETPROBE_CUDA") or ("1" if os.environ.get("FORCE_CUDA") == "1" else "")
+    if wish == "0":
+        return False
+    missing = ""
+    if torch.version.cuda is None:
+        missing = f"this torch ({torch.__version__}) is built without CUDA"
+    elif CUDA_HOME is None:
+        missing = "no CUDA toolkit was found: put nvcc on PATH or set CUDA_HOME to the folder that holds include/"
+    if wish == "1" and missing:
+        sys.exit(f"DETPROBE_CUDA=1 asks for CUDA kernels, but {missing}.")
+    return not missing
+
+
+def arch_list() -> str:
+    """TORCH_CUDA_ARCH_LIST, or what both this torch and this nvcc know: torch's own default needs a visible GPU."""
+    chosen = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    if not chosen:
+        major = int(torch.version.cuda.split(".")[0])
+        known = [a for a in ARCHS if major >= 13 or float(a) < 10] if major >= 12 else ["7.5", "8.0", "8.6"]
+        chosen = ";".join(known) + "+PTX"
+        os.environ["TORCH_CUDA_ARCH_LIST"] = chosen
+    return chosen
+
+
+def sources(*patterns: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / "csrc").glob(pattern))
+
+
+def headers() -> list[str]:
+    return [str(path) for path in (ROOT / "csrc").rglob("*") if path.suffix in (".h", ".cuh")]
+
+
+def extensions() -> list:
+    ops = sources("*.cpp", "cpu/*.cpp")
+    if wants_cuda():
+        defines = [
+            ("DETPROBE_CUDA_VERSION", f'"{torch.version.cuda}"'),
+            ("DETPROBE_CUDA_ARCHS", f'"{arch_list()}"'),
+        ]
+        native = CUDAExtension(
+            "detprobe._C",
+            ops + sources("cuda/*.cpp", "cuda/*.cu"),
+            define_macros=defines,
+            extra_compile_args={"cxx": HOST_FLAGS, "nvcc": DEVICE_FLAGS},
+            depends=headers(),
+        )
+    else:
+        native = CppExtension("detprobe._C", ops, extra_compile_args={"cxx": HOST_FLAGS}, depends=headers())
+    emulator = CppExtension(
+        "detprobe._emulator",
+        sources("emulator/*.cpp"),
+        include_dirs=[pybind11.get_include()],
+        extra_compile_args={"cxx": HOST_FLAGS},
+        depends=headers(),
+    )
+    return [native, emulator]
+
+
+# A module that is imported for its ops alone needs an init function all the same: module.cpp has it.
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtension.with_options(use_ninja=True)})
