@@ -107,14 +107,14 @@ def cause_of_axis(axis: str, label: str) -> str:
 
 
 def try_fixes(call: FrozenCall, replays: int) -> tuple[Trial, ...]:
-    """Replay with each candidate set; the best first: what holds, then what costs least."""
+    """Replay with each candidate set; what holds first. The flag comes before one thread, which slows every other op."""
     cuda = any(t.is_cuda for t in call.tensors)
     plain, _ = _timed(call, replays, cuda)
     trials = [_try(FLAG, _flag_on, call, replays, plain, cuda)]
     if not cuda and torch.get_num_threads() > 1:
         trials.append(_try(ONE_THREAD, _one_thread, call, replays, plain, cuda))
     rank = {"identical": 0, "still differs": 1, "refuses": 2}
-    return tuple(sorted(trials, key=lambda t: (rank[t.result], t.cost or 0.0)))
+    return tuple(sorted(trials, key=lambda t: rank[t.result]))
 
 
 def _try(

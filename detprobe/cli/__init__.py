@@ -1,0 +1,54 @@
+"""The command line: `detprobe scan` and `detprobe env`; `python -m detprobe` is the same.
+
+Exit codes: 0 fine, 1 a finding, 2 usage (also: the user's own code raised), 3 not available on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from detprobe.errors import DetprobeError, NotAvailableError
+
+__all__ = ["main"]
+
+FINE, FOUND, USAGE, NOT_AVAILABLE = range(4)
+_INTERRUPTED = 130  # what a shell expects after control-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name must not break the report in a C locale
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except NotAvailableError as error:
+        print(f"detprobe: {error}", file=sys.stderr)
+        return NOT_AVAILABLE
+    except DetprobeError as error:
+        print(f"detprobe: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("detprobe: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # `detprobe scan ... | head`: nobody reads on, and that is fine
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+
+
+def _parser() -> argparse.ArgumentParser:
+    from detprobe import __version__
+    from detprobe.cli import env, scan
+
+    parser = argparse.ArgumentParser(
+        prog="detprobe", description="Find, explain, fix and prove nondeterminism in PyTorch."
+    )
+    parser.add_argument("--version", action="version", version=f"detprobe {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    scan.add_to(commands)
+    env.add_to(commands)
+    return parser
