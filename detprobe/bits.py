@@ -123,6 +123,6 @@ def _check(name: str, tensor: Any) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise ArgumentTypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
     if tensor.is_meta:
-        raise ArgumentValueError(f"{name}: expected a tensor with data, got a meta tensor: there are no bits to compare")
+        raise ArgumentValueError(f"{name}: expected a tensor with data, got a meta tensor: it holds no bits")
     if tensor.layout is not torch.strided:
         raise ArgumentValueError(f"{name}: expected a strided tensor, got layout {tensor.layout}: pass .to_dense()")

@@ -11,13 +11,16 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar
 
 from detprobe.errors import ArgumentValueError
 
 __all__ = ["SCHEMA_VERSION", "Finding", "OpRow", "Report", "Trial", "bound"]
 
 SCHEMA_VERSION = 1
+
+_Kind = TypeVar("_Kind")
 
 FINDING_VERDICTS = ("nondeterministic", "uninitialized", "order-sensitive")  # most severe first
 OTHER_VERDICTS = ("unreplayed", "random", "stable")
@@ -74,7 +77,7 @@ class Finding:
     changed: float
     """Share of the elements that differ from the first result, 0 to 1."""
     max_ulp: int | None
-    """Largest difference in units in the last place; None where no pair of numbers can be compared (NaN against a number)."""
+    """Largest difference in units in the last place; None where no two numbers can be compared (NaN against one)."""
     max_abs: float | None
     """Largest absolute difference; None as for max_ulp."""
     cause: str
@@ -172,23 +175,62 @@ class Report:
             ArgumentValueError: the text is no JSON, no detprobe report, or of a schema this version cannot read.
         """
         raw = _load(text)
-        try:
-            return cls(
-                **{
-                    **raw,
-                    "findings": tuple(_finding(f) for f in raw["findings"]),
-                    "ops": tuple(OpRow(**row) for row in raw["ops"]),
-                    "notes": tuple(raw["notes"]),
-                }
+        lists = {name: _entries(raw, name) for name in ("findings", "ops", "notes")}
+        if not all(isinstance(note, str) for note in lists["notes"]):
+            raise ArgumentValueError("not a detprobe report: notes: expected strings")
+        findings = tuple(
+            dataclasses.replace(
+                _record(Finding, item), trials=tuple(_record(Trial, trial) for trial in _entries(item, "trials"))
             )
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ArgumentValueError(f"not a detprobe report: {error}") from None
+            for item in lists["findings"]
+        )
+        ops = tuple(_record(OpRow, item) for item in lists["ops"])
+        return _record(cls, {**raw, "findings": findings, "ops": ops, "notes": tuple(lists["notes"])})
 
 
-def _finding(raw: dict[str, Any]) -> Finding:
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "int | None": (int, NoneType),
+    "float | None": (float, int, NoneType),
+    "dict[str, Any]": (dict,),
+}
+_VERDICTS = {"Finding": FINDING_VERDICTS, "OpRow": (*FINDING_VERDICTS, *OTHER_VERDICTS)}
+_NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+def _record(kind: type[_Kind], raw: Any) -> _Kind:
+    """One dataclass from the object that `to_json` made of it; a report from elsewhere may hold anything."""
+    where = f"not a detprobe report: {kind.__name__}"
+    if not isinstance(raw, dict):
+        raise ArgumentValueError(f"{where}: expected an object, got {type(raw).__name__}")
     values = dict(raw)
-    values["trials"] = tuple(Trial(**_decode(t, ("cost",))) for t in values["trials"])
-    return Finding(**_decode(values, ("max_abs", "changed", "fix_cost")))
+    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if entry.name not in values:
+            if entry.default is dataclasses.MISSING:
+                raise ArgumentValueError(f"{where}.{entry.name} is missing")
+            continue
+        value = values[entry.name]
+        if str(entry.type).startswith("float") and isinstance(value, str) and value in _NON_FINITE:
+            value = values[entry.name] = _NON_FINITE[value]
+        allowed = _TYPES.get(str(entry.type))
+        if allowed is not None and (not isinstance(value, allowed) or isinstance(value, bool)):
+            raise ArgumentValueError(f"{where}.{entry.name}: expected {entry.type}, got {value!r:.80}")
+    known = _VERDICTS.get(kind.__name__)
+    if known is not None and values["verdict"] not in known:
+        raise ArgumentValueError(f"{where}.verdict: expected one of {', '.join(known)}, got {values['verdict']!r:.80}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ArgumentValueError(f"{where}: {error}") from None
+
+
+def _entries(raw: Any, name: str) -> list[Any]:
+    value = raw.get(name) if isinstance(raw, dict) else None
+    if not isinstance(value, list):
+        raise ArgumentValueError(f"not a detprobe report: {name}: expected a list, got {type(value).__name__}")
+    return value
 
 
 def _load(text: str) -> dict[str, Any]:
@@ -205,9 +247,6 @@ def _load(text: str) -> dict[str, Any]:
     return raw
 
 
-_NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-
-
 def _encode(value: Any) -> Any:
     """Non-finite floats become strings: JSON has no word for them."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -217,9 +256,3 @@ def _encode(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_encode(item) for item in value]
     return value
-
-
-def _decode(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Turn the strings of `_encode` back, only in the entries that hold numbers."""
-    numbers = {name: _NON_FINITE[values[name]] for name in names if isinstance(values.get(name), str)}
-    return {**values, **numbers}

@@ -50,8 +50,13 @@ def add_to(commands: Any) -> None:
         metavar="LEVEL",
         help=f"the mildest verdict that gives exit code 1: {', '.join(_LEVELS)} (default order-sensitive: any finding)",
     )
-    add("--ignore", action="append", default=[], metavar="PATTERN", help="do not count findings whose op, module or "
-        "location matches (with * and ?); may be repeated")
+    add(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="do not count findings whose op, module or location matches (with * and ?); may be repeated",
+    )
     add("--baseline", metavar="F.json", help="do not count the findings of an earlier --json report")
     parser.set_defaults(run=_run)
 
@@ -132,7 +137,7 @@ def new_findings(now: Iterable[Finding], before: Iterable[Finding]) -> list[Find
             exact[finding.key] -= 1
         else:
             unmatched.append(finding)
-    loose = Counter({key: 0 for key in map(_without_line, exact)})
+    loose: Counter[tuple[str, ...]] = Counter()
     for key, count in exact.items():
         loose[_without_line(key)] += count
     fresh = []

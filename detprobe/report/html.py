@@ -127,8 +127,8 @@ def _places(report: Report, filterable: bool) -> str:
 def _row(row: OpRow) -> str:
     cells = (
         f"<td>{_verdict(row.verdict)}</td><td>{_code(row.op)}</td><td>{_text(row.phase)}</td>"
-        f'<td>{_text(wording.place(row))}</td><td class="number">{_text(str(row.calls))}</td>'
-        f"<td>{_text(wording.bound_text(row.bound))}</td><td>{_text(row.reason)}</td>"
+        f'<td class="place">{_text(wording.place(row))}</td><td class="number">{_text(str(row.calls))}</td>'
+        f'<td class="short">{_text(wording.bound_text(row.bound))}</td><td>{_text(row.reason)}</td>'
     )
     return f"<tr>{cells}</tr>\n"
 

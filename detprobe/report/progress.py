@@ -16,7 +16,13 @@ __all__ = ["progress_bar"]
 @contextmanager
 def progress_bar() -> Iterator[Callable[[int, int | None, str], None]]:
     """Gives a callable (calls done, calls in all or None, op): the bar is wiped when the scan is over."""
-    columns = (TextColumn("scanning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[op]}"))
+    columns = (
+        TextColumn("scanning"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[op]}"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("scan", total=None, op="")
 

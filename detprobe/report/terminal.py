@@ -6,7 +6,7 @@ import io
 import shutil
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -44,7 +44,7 @@ def print_report(report: Report, stream: TextIO, *, all_ops: bool = False) -> No
 
 
 def _view(report: Report, all_ops: bool) -> Group:
-    parts = [Text(wording.headline(report), style="bold green" if report.ok else "bold")]
+    parts: list[RenderableType] = [Text(wording.headline(report), style="bold green" if report.ok else "bold")]
     for finding in report.findings:
         parts += [Text(), _finding(finding)]
     parts.append(Text())

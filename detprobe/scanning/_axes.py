@@ -132,7 +132,7 @@ def on_device(other: torch.device) -> Variant:
 
 
 def against_float64(call: FrozenCall, results: list[Any]) -> int | None:
-    """Largest distance of `results` from a float64 CPU run that is rounded to their types, ULP; None if there is none."""
+    """Largest distance of `results` from a float64 CPU run rounded to their types, ULP; None if there is none."""
 
     def widen(tensor: torch.Tensor) -> torch.Tensor:
         host = tensor.detach().cpu()

@@ -59,7 +59,7 @@ class ShapeMode(TorchDispatchMode):
     """Writes down every op's arguments, shapes in the place of tensors."""
 
     def __init__(self, state: State) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.log: list[_Logged] = []
         self._state = state
 
@@ -77,7 +77,7 @@ class BatchMode(TorchDispatchMode):
     """Runs the whole batch, and each op on the first sample's part too."""
 
     def __init__(self, log: list[_Logged], tally: Tally, places: Places, state: State) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._log = log
         self._at = 0
         self._tally = tally

@@ -16,6 +16,7 @@ from detprobe import bits
 
 __all__ = ["Deferred", "Measure", "difference", "fingerprint", "on_cuda", "unlike"]
 
+
 class Measure(NamedTuple):
     """How two results differ."""
 
@@ -80,9 +81,7 @@ def difference(a: list[Any], b: list[Any]) -> Measure | None:
 
 def unlike(a: Any, b: Any) -> bool:
     """True when two values cannot be compared element by element: another type, shape or device."""
-    return not (
-        isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape and a.device == b.device
-    )
+    return not (isinstance(b, torch.Tensor) and a.dtype == b.dtype and a.shape == b.shape and a.device == b.device)
 
 
 def _read(row: Any, shape: torch.Size) -> Measure:

@@ -23,7 +23,10 @@ _SORT_LIMIT = 1 << 22  # elements; sorting more costs more than the answer is wo
 
 # What is known of an op's kernels; the first that fits. Hints only: the verdict never comes from here.
 _KNOWN = (
-    (("index_put", "index_add", "scatter", "embedding", "put_", "index_reduce", "segment", "bincount", "histc"), "adds"),
+    (
+        ("index_put", "index_add", "scatter", "embedding", "reduce", "segment", "bincount", "histc"),
+        "adds",
+    ),
     (("max_pool", "avg_pool", "upsample", "grid_sampler", "interpolate", "reflection_pad", "replication_pad"), "adds"),
     (("convolution", "conv", "cudnn"), "library"),
     (("mm", "linear", "matmul", "attention"), "library"),
@@ -58,7 +61,7 @@ def _hint(kind: str, call: FrozenCall, cuda: bool) -> str:
     if kind == "adds":
         share = _duplicates(call.tensors)
         who = "atomic adds reach" if cuda else "threads add to"
-        several = f"{share:.1%} of the indices repeat another one, and " if share else ""
+        several = f"{100 * share:.1f} % of the indices repeat another one, and " if share else ""
         return f" {several[:1].upper()}{several[1:]}{who} a shared place in the order in which they arrive."
     if kind == "library":
         return " The library splits this sum between threads, and the parts meet in no fixed order."
@@ -71,7 +74,7 @@ def _duplicates(tensors: list[torch.Tensor]) -> float:
     """Share of index entries that name a place which an earlier entry has named; 0 without indices."""
     for tensor in tensors:
         if tensor.dtype in (torch.int64, torch.int32) and 1 < tensor.numel() <= _SORT_LIMIT:
-            return 1.0 - torch.unique(tensor).numel() / tensor.numel()
+            return 1.0 - len(torch.unique(tensor)) / tensor.numel()
     return 0.0
 
 
@@ -107,7 +110,7 @@ def cause_of_axis(axis: str, label: str) -> str:
 
 
 def try_fixes(call: FrozenCall, replays: int) -> tuple[Trial, ...]:
-    """Replay with each candidate set; what holds first. The flag comes before one thread, which slows every other op."""
+    """Replay with each candidate set; what holds first, then the flag: one thread slows every other op."""
     cuda = any(t.is_cuda for t in call.tensors)
     plain, _ = _timed(call, replays, cuda)
     trials = [_try(FLAG, _flag_on, call, replays, plain, cuda)]
@@ -117,9 +120,7 @@ def try_fixes(call: FrozenCall, replays: int) -> tuple[Trial, ...]:
     return tuple(sorted(trials, key=lambda t: rank[t.result]))
 
 
-def _try(
-    name: str, setting: Callable[[], Any], call: FrozenCall, replays: int, plain: float, cuda: bool
-) -> Trial:
+def _try(name: str, setting: Callable[[], Any], call: FrozenCall, replays: int, plain: float, cuda: bool) -> Trial:
     with setting():
         try:
             seconds, same = _timed(call, replays, cuda)

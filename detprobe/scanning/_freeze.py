@@ -31,7 +31,7 @@ def storage_bytes(storage: torch.UntypedStorage, start: int = 0, stop: int | Non
     """uint8 [stop - start] view of a storage's bytes."""
     stop = storage.nbytes() if stop is None else stop
     view = torch.empty(0, dtype=torch.uint8, device=storage.device)
-    return view.set_(storage, start, (stop - start,), (1,))  # type: ignore[call-overload, no-any-return]
+    return view.set_(storage, start, (stop - start,), (1,))
 
 
 def flat_tensors(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
@@ -86,20 +86,20 @@ class _Span:
 def _extent(tensor: torch.Tensor) -> tuple[int, int]:
     """First and last-plus-one byte of a tensor in its storage."""
     size = tensor.element_size()
-    first = tensor.storage_offset() * size
+    first = int(tensor.storage_offset()) * size
     if tensor.numel() == 0:
         return first, first
-    last = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    last = sum((int(n) - 1) * int(stride) for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return first, first + (last + 1) * size
 
 
 def _place(tensor: torch.Tensor, storage: torch.UntypedStorage, shift: int) -> torch.Tensor:
     """A tensor like `tensor` in another storage, `shift` bytes further on."""
-    offset, rest = divmod(tensor.storage_offset() * tensor.element_size() + shift, tensor.element_size())
+    offset, rest = divmod(int(tensor.storage_offset()) * tensor.element_size() + shift, tensor.element_size())
     if rest:
         raise NotImplementedError("its memory is not aligned to its element size")
     fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return fresh.set_(storage, offset, tensor.shape, tensor.stride())  # type: ignore[call-overload, no-any-return]
+    return fresh.set_(storage, offset, tensor.shape, tensor.stride())
 
 
 class FrozenCall:

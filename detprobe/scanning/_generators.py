@@ -48,7 +48,7 @@ def _same_numpy(a: Any, b: Any) -> bool:
 
 def _cuda_in_use() -> bool:
     """Never the first to start CUDA: a generator that nobody started has no state to keep."""
-    return torch.cuda.is_initialized()
+    return bool(torch.cuda.is_initialized())
 
 
 class _Generators:

@@ -58,11 +58,11 @@ def check_model(model: Any) -> Callable[..., Any]:
     return model  # type: ignore[no-any-return]
 
 
-def check_number(name: str, value: Any, kind: type, least: float | None, advice: str) -> None:
-    kinds = (int, float) if kind is float else (kind,)
+def check_number(name: str, value: Any, kind: type[int] | type[float], least: float | None, advice: str) -> None:
+    kinds: tuple[type, ...] = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise ArgumentTypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__} ({value!r}): {advice}")
-    if least is not None and not value >= least:
+    if least is not None and not float(value) >= least:
         raise ArgumentValueError(f"{name}: expected at least {least}, got {value!r}: {advice}")
 
 
@@ -107,7 +107,7 @@ def check_device(arguments: Arguments, parameters: list[torch.Tensor], *, need_t
     homes = {t.device.type for t in inputs if t.dim() > 0} or {t.device.type for t in inputs}
     if len(homes) > 1:
         raise ArgumentValueError(
-            f"inputs: expected tensors on one kind of device, got {', '.join(sorted(homes))}: move them with .to(device)"
+            f"inputs: expected tensors on one device, got {', '.join(sorted(homes))}: move them with .to(device)"
         )
     owners = {t.device.type for t in parameters}
     if homes and owners and not homes & owners:

@@ -61,17 +61,13 @@ class ScanMode(TorchDispatchMode):
     """Runs, replays and judges each op of one pass."""
 
     def __init__(self, plan: Plan, tally: Tally, places: Places, state: State) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.plan = plan
         self.poison = Poison()
         self.deferred = Deferred()
         self._tally = tally
         self._places = places
         self._state = state
-
-    @classmethod
-    def is_infra_mode(cls) -> bool:
-        return False
 
     supports_higher_order_operators = True
 
@@ -252,9 +248,7 @@ class ScanMode(TorchDispatchMode):
             repeats = second is not None and difference(first, second) is None
             verdict = "order-sensitive" if repeats else "nondeterministic"
             cause = variant.cause(call, results, first) or cause_of_axis(variant.axis, variant.label)
-            evidence = Evidence(
-                variant.axis, 2, 2, measure, cause, shapes=describe(call.tensors), site=place.site
-            )
+            evidence = Evidence(variant.axis, 2, 2, measure, cause, shapes=describe(call.tensors), site=place.site)
             self._tally.found(key, verdict, evidence)
             moved = True
         return moved

@@ -113,7 +113,7 @@ class Places:
 
     def here(self, depth: int = 2) -> Place:
         """The place of the op that is being dispatched, `depth` frames up; remembers the autograd nodes made since."""
-        node = torch._C._current_autograd_node()  # type: ignore[attr-defined]
+        node = torch._C._current_autograd_node()
         stack = _walk(sys._getframe(depth), node is not None)
         origin: _Origin | None
         site = ""

@@ -35,11 +35,11 @@ _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MOVES = frozenset(
     f"aten::{name}"
     for name in (
-        "clone copy_ copy _to_copy cat stack index index_select gather take slice_scatter select_scatter diagonal_scatter "
-        "as_strided_scatter index_put index_put_ _index_put_impl_ index_copy index_copy_ scatter scatter_ masked_scatter "
-        "masked_scatter_ masked_fill masked_fill_ masked_select where roll flip repeat constant_pad_nd tril triu "
-        "tril_ triu_ _foreach_copy_ view_copy expand_copy permute_copy slice_copy select_copy unfold_copy "
-        "_reshape_copy contiguous split_copy as_strided_copy fill_ fill put put_"
+        "clone copy_ copy _to_copy cat stack index index_select gather take slice_scatter select_scatter "
+        "diagonal_scatter as_strided_scatter index_put index_put_ _index_put_impl_ index_copy index_copy_ "
+        "scatter scatter_ masked_scatter masked_scatter_ masked_fill masked_fill_ masked_select where roll flip repeat "
+        "constant_pad_nd tril triu tril_ triu_ _foreach_copy_ view_copy expand_copy permute_copy slice_copy select_copy "
+        "unfold_copy _reshape_copy contiguous split_copy as_strided_copy fill_ fill put put_"
     ).split()
 )
 
@@ -91,7 +91,7 @@ class _Shadow:
 
 def _flat(storage: torch.UntypedStorage, dtype: torch.dtype) -> torch.Tensor:
     view = torch.empty(0, dtype=dtype, device=storage.device)
-    return view.set_(storage, 0, (storage.nbytes() // dtype.itemsize,), (1,))  # type: ignore[call-overload, no-any-return]
+    return view.set_(storage, 0, (storage.nbytes() // dtype.itemsize,), (1,))
 
 
 def _same(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -213,7 +213,11 @@ class Poison:
         measure = difference([mine], [other])
         if measure is None:
             return None
-        if not isinstance(mine, torch.Tensor) or unlike(mine, other) or not bool((_same(mine, other) | _is_poison(mine, other)).all()):
+        if (
+            not isinstance(mine, torch.Tensor)
+            or unlike(mine, other)
+            or not bool((_same(mine, other) | _is_poison(mine, other)).all())
+        ):
             return measure
         if storage_id(mine) in self._shadows:
             return None  # what the op did not write is as unwritten as before

@@ -111,7 +111,9 @@ def run_scan(
 ) -> Report:
     """`scan`; `lenient` also takes a call without tensors and an output without anything to differentiate."""
     if getattr(_running, "scan", False):
-        raise DetprobeError("a scan is running already: a scan inside of a scan would replay its own replays; end it first")
+        raise DetprobeError(
+            "a scan is running already, and one inside of it would replay its own replays: end it first"
+        )
     check_model(model)
     check_number("replays", replays, int, 2, "one result alone has nothing to be compared with")
     check_number("seed", seed, int, 0, "any non-negative integer")

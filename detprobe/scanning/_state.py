@@ -227,7 +227,7 @@ def _flags() -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
         (_read_deterministic, _write_deterministic),
         (torch.is_grad_enabled, _write_grad),
         (torch.get_default_dtype, torch.set_default_dtype),
-        (lambda: torch.is_anomaly_enabled(), torch.autograd.set_detect_anomaly),
+        (torch.is_anomaly_enabled, lambda value: torch.set_anomaly_enabled(value)),
         (_read_autocast, _write_autocast),
     ]
     attributes = [

@@ -23,7 +23,8 @@ def load(device: torch.device) -> Iterator[None]:
     stop = threading.Event()
     # Daemons: a scan that is interrupted must not keep the process alive.
     workers = [
-        threading.Thread(target=_work, args=(number, stop, device), daemon=True) for number in range(os.cpu_count() or 1)
+        threading.Thread(target=_work, args=(number, stop, device), daemon=True)
+        for number in range(os.cpu_count() or 1)
     ]
     for worker in workers:
         worker.start()
