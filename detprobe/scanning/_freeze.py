@@ -17,7 +17,7 @@ from detprobe.scanning._generators import Draws
 from detprobe.scanning._schema import OpFacts
 from detprobe.scanning._tree import map_tensors
 
-__all__ = ["FrozenCall", "flat_tensors", "rebuild_on", "storage_bytes", "storage_id", "written_by"]
+__all__ = ["FrozenCall", "flat_tensors", "fresh_in", "rebuild_on", "storage_bytes", "storage_id", "written_by"]
 
 _ALIGNMENT = 64  # what torch's CPU allocator gives; a divisor of what the CUDA allocator gives
 
@@ -54,6 +54,24 @@ def written_by(facts: OpFacts, args: Sequence[Any], kwargs: Mapping[str, Any]) -
             found.append(value)
         elif isinstance(value, list | tuple):
             found.extend(item for item in value if isinstance(item, torch.Tensor))
+    return found
+
+
+def fresh_in(facts: OpFacts, output: Any) -> list[Any]:
+    """What is new in an op's output; written arguments that come back are left out."""
+    fresh = facts.fresh_returns
+    if not fresh:
+        return []
+    if len(fresh) == 1:
+        values = [output] if fresh[0] else []
+    else:
+        values = [value for value, new in zip(output, fresh, strict=True) if new]
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, list | tuple):
+            found.extend(value)
+        else:
+            found.append(value)
     return found
 
 
@@ -212,19 +230,7 @@ class FrozenCall:
 
     def results(self, output: Any, args: Any, kwargs: Mapping[str, Any]) -> list[Any]:
         """What a run on `args` and `kwargs` that returned `output` has computed."""
-        fresh = self.facts.fresh_returns
-        if not fresh:
-            values: list[Any] = []
-        elif len(fresh) == 1:
-            values = [output] if fresh[0] else []
-        else:
-            values = [value for value, new in zip(output, fresh, strict=True) if new]
-        results: list[Any] = []
-        for value in values:
-            if isinstance(value, list | tuple):
-                results.extend(value)
-            else:
-                results.append(value)
+        results = fresh_in(self.facts, output)
         if self.facts.opaque:
             results = [value for position, value in enumerate(results) if position not in self.facts.opaque]
         if self.facts.written:

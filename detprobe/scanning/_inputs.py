@@ -59,10 +59,10 @@ def check_model(model: Any) -> Callable[..., Any]:
 
 
 def check_number(name: str, value: Any, kind: type[int] | type[float], least: float | None, advice: str) -> None:
-    kinds: tuple[type, ...] = (int, float) if kind is float else (kind,)
+    kinds: Any = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise ArgumentTypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__} ({value!r}): {advice}")
-    if least is not None and not float(value) >= least:
+    if least is not None and not value >= least:
         raise ArgumentValueError(f"{name}: expected at least {least}, got {value!r}: {advice}")
 
 

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from detprobe.scanning._axes import Variant
 from detprobe.scanning._compare import Deferred, Measure, difference, fingerprint, on_cuda
 from detprobe.scanning._explain import cause_of, cause_of_axis, try_fixes
-from detprobe.scanning._freeze import FrozenCall, flat_tensors, written_by
-from detprobe.scanning._places import Place, Places
+from detprobe.scanning._freeze import FrozenCall, flat_tensors, fresh_in
+from detprobe.scanning._places import NOWHERE, Place, Places
 from detprobe.scanning._poison import Poison, Read
 from detprobe.scanning._schema import ALLOCATES, COMPUTES, NO_DATA, OpFacts, facts_of
 from detprobe.scanning._state import State
@@ -55,6 +55,8 @@ class Plan:
         self.defer = defer
         """On CUDA read the comparisons when the pass is over."""
         self.tick = tick
+        self.watches_memory = axis == "rerun" and only is None
+        """Poison what is allocated. One pass is enough for that."""
 
 
 class ScanMode(TorchDispatchMode):
@@ -77,13 +79,15 @@ class ScanMode(TorchDispatchMode):
         kwargs = kwargs or {}
         if any(kind not in _PLAIN for kind in types):
             return NotImplemented  # a subclass with its own dispatch: its inner ops come back here
-        place = self._places.here(depth=2)
+        place = self._places.here(depth=2) if self.plan.replays > 1 else NOWHERE
         if not isinstance(func, torch._ops.OpOverload):
             self._saw(key_of(str(func), place), "unreplayed", reason="a higher-order op: its body is not seen")
             return func(*args, **kwargs)
         facts = facts_of(func)
         if self.plan.tick is not None:
             self.plan.tick(facts.name)
+        if self.plan.replays == 1 and facts.native:
+            return self._run_alone(func, facts, args, kwargs)
         tensors = flat_tensors(args, kwargs)
         key = key_of(facts.name, place)
         if facts.kind is COMPUTES:
@@ -98,6 +102,14 @@ class ScanMode(TorchDispatchMode):
         self._saw(key, "unreplayed", reason=facts.reason)
         self._state.undo.protect_written(facts, args, kwargs)
         return func(*args, **kwargs)
+
+    def _run_alone(self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """For the pass that only repeats the step: run the op, and keep what it overwrites."""
+        self._state.undo.protect_written(facts, args, kwargs)
+        output = func(*args, **kwargs)
+        if facts.kind is COMPUTES or (facts.kind is ALLOCATES and not facts.written):
+            self._state.undo.made(fresh_in(facts, output))
+        return output
 
     def _saw(self, key: Key, verdict: str, **more: Any) -> None:
         if self.plan.axis == "rerun" and self.plan.only is None:
@@ -119,8 +131,9 @@ class ScanMode(TorchDispatchMode):
         output = func(*args, **kwargs)
         if isinstance(output, torch.Tensor) and output.layout is torch.strided and not output.is_meta and not old:
             if not facts.written:
-                self._state.undo.made(output)
-            self.poison.fill(output, facts.name, place)
+                self._state.undo.made([output])
+            if self.plan.watches_memory:
+                self.poison.fill(output, facts.name, place)
         return output
 
     def _compute(
@@ -156,18 +169,13 @@ class ScanMode(TorchDispatchMode):
         output, results = call.first()
         for part in call.written_unseen():
             self._state.undo.was(*part)
-        made = self._state.undo.made
-        for value in results[: len(results) - len(written_by(call.facts, call.args, call.kwargs))]:
-            if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta:
-                made(value)
-        if watched and (read := self.poison.follow(call, results)) is not None and self.plan.axis == "rerun":
+        self._state.undo.made(fresh_in(call.facts, output))
+        if watched and (read := self.poison.follow(call, results)) is not None:
             self.report_read(read, call.facts.name, place)
         return output, results
 
     def report_read(self, read: Read, reader: str, place: Place | None = None) -> None:
         """An op, or who gets the step's output, reads memory that nobody wrote: named at the line that made it."""
-        if self.plan.only is not None:
-            return
         made = read.place
         phase = made.phase if place is None else place.phase
         site = "" if place is None or place.location == made.location else place.location

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["ModuleStack", "Place", "Places", "shown_path"]
+__all__ = ["NOWHERE", "ModuleStack", "Place", "Places", "shown_path"]
 
 ACCUMULATION = "(gradient accumulation)"
 
@@ -36,6 +36,9 @@ class Place(NamedTuple):
     module: str
     location: str
     site: str = ""
+
+
+NOWHERE = Place("", "", "")
 
 
 class _Origin(NamedTuple):

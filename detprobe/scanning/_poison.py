@@ -38,8 +38,8 @@ _MOVES = frozenset(
         "clone copy_ copy _to_copy cat stack index index_select gather take slice_scatter select_scatter "
         "diagonal_scatter as_strided_scatter index_put index_put_ _index_put_impl_ index_copy index_copy_ "
         "scatter scatter_ masked_scatter masked_scatter_ masked_fill masked_fill_ masked_select where roll flip repeat "
-        "constant_pad_nd tril triu tril_ triu_ _foreach_copy_ view_copy expand_copy permute_copy slice_copy select_copy "
-        "unfold_copy _reshape_copy contiguous split_copy as_strided_copy fill_ fill put put_"
+        "constant_pad_nd tril triu tril_ triu_ _foreach_copy_ view_copy expand_copy permute_copy slice_copy "
+        "select_copy unfold_copy _reshape_copy contiguous split_copy as_strided_copy fill_ fill put put_"
     ).split()
 )
 

@@ -35,9 +35,11 @@ class Undo:
         self._saved: dict[int, tuple[torch.UntypedStorage, torch.Tensor]] = {}
         self._parts: list[tuple[torch.UntypedStorage, int, torch.Tensor]] = []
 
-    def made(self, tensor: torch.Tensor) -> None:
-        """The scanned step made this tensor's memory: nobody wants it back."""
-        self._new.add(tensor.untyped_storage()._cdata)
+    def made(self, values: Iterable[Any]) -> None:
+        """The scanned step made the memory of the tensors among these: nobody wants it back."""
+        for value in values:
+            if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta:
+                self._new.add(value.untyped_storage()._cdata)
 
     def protect(self, tensor: torch.Tensor) -> None:
         """To be called before an op writes `tensor`."""
