@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from detprobe.cli.factory import make
+from detprobe.cli.user_code import make, shown
 from detprobe.errors import ArgumentValueError, DetprobeError
 from detprobe.result import FINDING_VERDICTS, Finding, Report
 
@@ -82,9 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     except DetprobeError:
         raise
-    except Exception:
-        traceback.print_exc()
-        raise DetprobeError("the model raised while it was scanned: see the traceback above") from None
+    except Exception as error:
+        raise DetprobeError(f"the model raised {shown(error)}") from None
     return _show(report, arguments, baseline)
 
 

@@ -1,4 +1,4 @@
-"""Finds and calls the user's factory: `FILE.py:factory` or `package.module:factory`."""
+"""Finds and calls the user's factory (`FILE.py:factory` or `package.module:factory`), and shows what it raised."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["make"]
+__all__ = ["make", "shown"]
 
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
 _EXPECTED = "expected FILE.py:factory or package.module:factory"
 
 
@@ -40,7 +41,7 @@ def make(target: str) -> tuple[Any, ...]:
     try:
         made = factory()
     except (Exception, SystemExit) as error:
-        raise ArgumentValueError(f"{target} raised {_last_line(error)}\n{_traceback(error)}") from None
+        raise ArgumentValueError(f"{target} raised {shown(error)}") from None
     if not isinstance(made, tuple) or len(made) not in (2, 3):
         got = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
         raise ArgumentTypeError(f"{target}: expected it to return (model, inputs) or (model, inputs, loss), got {got}")
@@ -60,7 +61,7 @@ def _from_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise ArgumentValueError(f"{path} raised {_last_line(error)}\n{_traceback(error)}") from None
+        raise ArgumentValueError(f"{path} raised {shown(error)}") from None
     return module
 
 
@@ -72,9 +73,9 @@ def _from_package(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             raise ArgumentValueError(f"{name}: there is no module {error.name!r} here; {_EXPECTED}") from None
-        raise ArgumentValueError(f"{name} raised {_last_line(error)}\n{_traceback(error)}") from None
+        raise ArgumentValueError(f"{name} raised {shown(error)}") from None
     except (Exception, SystemExit) as error:
-        raise ArgumentValueError(f"{name} raised {_last_line(error)}\n{_traceback(error)}") from None
+        raise ArgumentValueError(f"{name} raised {shown(error)}") from None
 
 
 def _guess(name: str, module: ModuleType) -> str:
@@ -83,15 +84,12 @@ def _guess(name: str, module: ModuleType) -> str:
     return f": did you mean {close[0]!r}?" if close else ""
 
 
-def _last_line(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
-
-
-def _traceback(error: BaseException) -> str:
-    """The user's frames: what stands above them is this command and Python's import machinery."""
+def shown(error: BaseException) -> str:
+    """The error and its traceback, without the frames of this package and of Python's import machinery."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<frozen") and frame.filename != __file__
+        if not frame.filename.startswith(("<frozen", _PACKAGE))
     ]
-    return "".join(traceback.format_list(frames)).rstrip()
+    last = traceback.format_exception_only(error)[0].strip()
+    return f"{last}\n{''.join(traceback.format_list(frames))}".rstrip()
