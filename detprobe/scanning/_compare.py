@@ -116,7 +116,7 @@ class Deferred:
     def add(self, key: Any, a: list[Any], b: list[Any]) -> None:
         """Compare two runs' results under `key`, without waiting."""
         for left, right in zip(a, b, strict=False):
-            if isinstance(left, torch.Tensor) and left.is_cuda and not unlike(left, right):
+            if isinstance(left, torch.Tensor) and not unlike(left, right):
                 chunk, row = self._slot(left.device)
                 _compare_bits(left, right, chunk, row % self._CHUNK)
                 self._rows.append((key, left.device, row, left.shape))

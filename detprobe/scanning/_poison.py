@@ -184,7 +184,7 @@ class Poison:
         for mine, other in zip(results, others, strict=True):
             found = self._judge(call.facts.name, mine, other, origin)
             worst = worst if found is None else found.worst(worst)
-        if worst is not None:
+        if worst is not None and difference(results, call.again()) is None:
             return self._accuse(origin, worst, results)
         self._settle(results)
         return None
