@@ -5,11 +5,27 @@ has CUDA and a toolkit is there, also on a machine without a GPU. FORCE_CUDA=1 m
 """
 
 import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from setuptools import setup
 
+
+def find_toolkit() -> None:
+    """Set CUDA_HOME: torch takes the folder of nvcc for it, and what is on PATH may be a link or a wrapper script."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None or os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
+        return
+    said = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True).stderr
+    top = re.search(r"^#\$ TOP=(.+)$", said, re.MULTILINE)
+    if top and (Path(top[1]) / "include").is_dir():
+        os.environ["CUDA_HOME"] = str(Path(top[1]).resolve())
+
+
+find_toolkit()
 try:
     import torch
     from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension

@@ -12,13 +12,13 @@
 namespace detprobe {
 
 enum class Kind : int32_t {
-  kFloat,       // sign, exponent, mantissa; the all-ones exponent holds infinities and NaN (IEEE 754)
-  kFloatFn,     // as above, without infinities: NaN is all ones in exponent and mantissa (float8_e4m3fn)
-  kFloatFnuz,   // as above, without -0: its bit pattern is the one NaN (float8_*fnuz)
-  kExponent,    // unsigned power of two, all ones is NaN (float8_e8m0fnu)
-  kSigned,      // two's complement
-  kUnsigned,    // bool too
-  kOpaque       // packed or quantised: bits are compared, numbers are not
+  kFloat,      // sign, exponent, mantissa; the all-ones exponent holds infinities and NaN (IEEE 754)
+  kFloatFn,    // as above, without infinities: NaN is all ones in exponent and mantissa (float8_e4m3fn)
+  kFloatFnuz,  // as above, without -0: its bit pattern is the one NaN (float8_*fnuz)
+  kExponent,   // unsigned power of two, all ones is NaN (float8_e8m0fnu)
+  kSigned,     // two's complement
+  kUnsigned,   // bool too
+  kOpaque      // packed or quantised: bits are compared, numbers are not
 };
 
 // `parts` numbers make one element (2 for complex), each of `bytes` bytes.
@@ -59,7 +59,8 @@ DETPROBE_HD uint64_t steps(uint64_t a, uint64_t b, const Format& f) {
   if (f.kind == Kind::kSigned) {
     const int32_t shift = 64 - f.bytes * 8;
     const int64_t x = static_cast<int64_t>(a << shift) >> shift, y = static_cast<int64_t>(b << shift) >> shift;
-    return x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y) : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
+    return x > y ? static_cast<uint64_t>(x) - static_cast<uint64_t>(y)
+                 : static_cast<uint64_t>(y) - static_cast<uint64_t>(x);
   }
   if (f.kind == Kind::kUnsigned || f.kind == Kind::kExponent) return a > b ? a - b : b - a;
   const uint64_t sign = 1ull << (f.bytes * 8 - 1);
@@ -101,7 +102,8 @@ DETPROBE_HD double number(uint64_t x, const Format& f) {
   } else if (exponent == 0) {
     value = static_cast<double>(mantissa) * power_of_two(1 - f.bias - f.mantissa_bits);
   } else {
-    value = static_cast<double>(mantissa | (1ull << f.mantissa_bits)) * power_of_two(exponent - f.bias - f.mantissa_bits);
+    value =
+        static_cast<double>(mantissa | (1ull << f.mantissa_bits)) * power_of_two(exponent - f.bias - f.mantissa_bits);
   }
   return negative ? -value : value;
 }
@@ -126,7 +128,8 @@ DETPROBE_HD uint64_t load_part(const unsigned char* at, int32_t bytes) {
 }
 
 // Adds the element at logical index `i` to the record. `a` and `b` point at its first part and are aligned to a part.
-DETPROBE_HD void compare_element(const unsigned char* a, const unsigned char* b, const Format& f, int64_t i, Record& r) {
+DETPROBE_HD void compare_element(const unsigned char* a, const unsigned char* b, const Format& f, int64_t i,
+                                 Record& r) {
   bool differs = false, nan = false;
   for (int32_t p = 0; p < f.parts; ++p) {
     const uint64_t x = load_part(a + p * f.bytes, f.bytes), y = load_part(b + p * f.bytes, f.bytes);

@@ -35,7 +35,8 @@ bool same_memory(const unsigned char* a, const unsigned char* b, int64_t bytes) 
 }
 
 // Elements [begin, end) of the logical order. The innermost dimension is walked by strides, the others by `locate`.
-Record walk(const unsigned char* a, const unsigned char* b, const Layout& layout, const Format& f, int64_t begin, int64_t end) {
+Record walk(const unsigned char* a, const unsigned char* b, const Layout& layout, const Format& f, int64_t begin,
+            int64_t end) {
   Record record;
   const int64_t size = static_cast<int64_t>(f.bytes) * f.parts;
   const int32_t inner = layout.dims - 1;

@@ -32,7 +32,8 @@ __device__ inline Record fold_warp(Record r) {
 }
 
 __global__ void __launch_bounds__(kCompareBlock)
-    compare_elements(const unsigned char* a, const unsigned char* b, Layout layout, Format format, int64_t n, Record* out) {
+    compare_elements(const unsigned char* a, const unsigned char* b, Layout layout, Format format, int64_t n,
+                     Record* out) {
   Record mine;
   const int64_t size = static_cast<int64_t>(format.bytes) * format.parts;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * kCompareBlock;
@@ -51,8 +52,8 @@ __global__ void __launch_bounds__(kCompareBlock)
 }
 
 // The host's part: grid and sequence.
-inline void run_compare(
-    const void* a, const void* b, const Layout& layout, const Format& format, int64_t n, Record* out, Stream stream) {
+inline void run_compare(const void* a, const void* b, const Layout& layout, const Format& format, int64_t n,
+                        Record* out, Stream stream) {
   launch(dim3(1), dim3(1), stream, compare_start, out);
   if (n == 0) return;
   launch(dim3(blocks_for(n, kCompareBlock)), dim3(kCompareBlock), stream, compare_elements,

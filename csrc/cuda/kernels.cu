@@ -13,8 +13,8 @@ const char* status() {
 
 }  // namespace
 
-const char* launch_compare(
-    const void* a, const void* b, const Layout& layout, const Format& format, int64_t n, void* record, void* stream) {
+const char* launch_compare(const void* a, const void* b, const Layout& layout, const Format& format, int64_t n,
+                           void* record, void* stream) {
   run_compare(a, b, layout, format, n, static_cast<Record*>(record), static_cast<Stream>(stream));
   return status();
 }

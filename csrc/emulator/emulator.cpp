@@ -9,6 +9,10 @@
 #include <numeric>
 #include <random>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 thread_local uint3 threadIdx, blockIdx;
 thread_local dim3 blockDim, gridDim;
 
@@ -34,6 +38,8 @@ struct Block {
   unsigned current = 0;
   const std::function<void()>* body = nullptr;
   std::exception_ptr error;
+  const void* stack = nullptr;  // the scheduler's, which AddressSanitizer wants to know
+  size_t stack_bytes = 0;
 };
 
 thread_local Block* running = nullptr;
@@ -44,29 +50,44 @@ Fiber& me() {
   return running->fibers[running->current];
 }
 
+// swapcontext, and word of it to AddressSanitizer, which cannot throw across a stack that it does not know.
+void switch_to(ucontext_t& from, ucontext_t& to, [[maybe_unused]] const void* stack, [[maybe_unused]] size_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  void* mine = nullptr;
+  __sanitizer_start_switch_fiber(&mine, stack, bytes);
+  swapcontext(&from, &to);
+  __sanitizer_finish_switch_fiber(mine, nullptr, nullptr);
+#else
+  swapcontext(&from, &to);
+#endif
+}
+
 void give_way(Wait wait) {
   Block* block = running;
   Fiber& fiber = me();
   fiber.wait = wait;
-  swapcontext(&fiber.context, &block->scheduler);
+  switch_to(fiber.context, block->scheduler, block->stack, block->stack_bytes);
 }
 
 void trampoline() {
   Block* block = running;
+#ifdef __SANITIZE_ADDRESS__
+  __sanitizer_finish_switch_fiber(nullptr, &block->stack, &block->stack_bytes);
+#endif
   try {
     (*block->body)();
   } catch (...) {
     block->error = std::current_exception();
   }
   block->fibers[block->current].wait = Wait::kDone;
-  swapcontext(&block->fibers[block->current].context, &block->scheduler);
+  switch_to(block->fibers[block->current].context, block->scheduler, block->stack, block->stack_bytes);
 }
 
 void resume(Block& block, unsigned thread) {
   block.current = thread;
   threadIdx = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / (blockDim.x * blockDim.y)};
   block.fibers[thread].wait = Wait::kNone;
-  swapcontext(&block.scheduler, &block.fibers[thread].context);
+  switch_to(block.scheduler, block.fibers[thread].context, block.fibers[thread].stack.get(), kStack);
   if (block.error) std::rethrow_exception(block.error);
 }
 
@@ -80,7 +101,8 @@ bool release_warp(Block& block, unsigned begin, unsigned end) {
     for (unsigned lane = 0; lane < 32 && begin + lane < end; ++lane) {
       if ((fiber.mask >> lane & 1) == 0) continue;
       const Fiber& other = block.fibers[begin + lane];
-      if (other.wait == Wait::kDone || other.wait == Wait::kBarrier || (other.wait == Wait::kWarp && other.mask != fiber.mask)) {
+      if (other.wait == Wait::kDone || other.wait == Wait::kBarrier ||
+          (other.wait == Wait::kWarp && other.mask != fiber.mask)) {
         throw std::runtime_error("warp divergence: lane " + std::to_string(i - begin) + " waits for lane " +
                                  std::to_string(lane) + ", which is " +
                                  (other.wait == Wait::kDone ? "gone" : "at another instruction"));
@@ -127,7 +149,8 @@ void run_block(Block& block, std::mt19937_64& order_of) {
     if (done == n) return;
     if (ready > 0) continue;
     bool released = false;
-    for (unsigned begin = 0; begin < n; begin += 32) released = release_warp(block, begin, std::min(n, begin + 32)) || released;
+    for (unsigned begin = 0; begin < n; begin += 32)
+      released = release_warp(block, begin, std::min(n, begin + 32)) || released;
     if (released) continue;
     if (barrier == n) {
       for (Fiber& fiber : block.fibers) fiber.wait = Wait::kNone;
@@ -216,7 +239,8 @@ Guarded::Guarded(size_t bytes) : memory_(bytes + 2 * kCanary, kCanaryByte) {}
 void Guarded::check() const {
   for (size_t i = 0; i < kCanary; ++i) {
     if (memory_[i] != kCanaryByte) throw std::runtime_error("overrun: a kernel wrote before its buffer");
-    if (memory_[memory_.size() - 1 - i] != kCanaryByte) throw std::runtime_error("overrun: a kernel wrote behind its buffer");
+    if (memory_[memory_.size() - 1 - i] != kCanaryByte)
+      throw std::runtime_error("overrun: a kernel wrote behind its buffer");
   }
 }
 

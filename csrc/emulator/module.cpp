@@ -23,8 +23,8 @@ int64_t count(const Sizes& sizes) {
 }
 
 // The result goes through guarded memory: a kernel that writes beside it is an error, not a surprise later.
-std::vector<int64_t> compare(uintptr_t a, uintptr_t b, const Sizes& sizes, const Sizes& strides_a, const Sizes& strides_b,
-                             const std::vector<int32_t>& format, uint64_t seed) {
+std::vector<int64_t> compare(uintptr_t a, uintptr_t b, const Sizes& sizes, const Sizes& strides_a,
+                             const Sizes& strides_b, const std::vector<int32_t>& format, uint64_t seed) {
   if (strides_a.size() != sizes.size() || strides_b.size() != sizes.size() || format.size() != 6) {
     throw std::invalid_argument("compare: expected as many strides as sizes, and a format of six numbers");
   }
@@ -47,8 +47,8 @@ std::pair<uint64_t, uint64_t> digest(uintptr_t data, int64_t element_bytes, cons
   const uint64_t shape = shape_key(static_cast<uint64_t>(bytes), sizes.data(), static_cast<int64_t>(sizes.size()));
   emulator::Guarded lanes(2 * sizeof(uint64_t));
   emulator::set_seed(seed);
-  run_digest(reinterpret_cast<const void*>(data), bytes, static_cast<int32_t>(element_bytes > 8 ? 8 : element_bytes), shape,
-             static_cast<uint64_t*>(lanes.data()), nullptr);
+  run_digest(reinterpret_cast<const void*>(data), bytes, static_cast<int32_t>(element_bytes > 8 ? 8 : element_bytes),
+             shape, static_cast<uint64_t*>(lanes.data()), nullptr);
   lanes.check();
   const auto* out = static_cast<const uint64_t*>(lanes.data());
   return {out[0], out[1]};

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from detprobe.errors import DetprobeError, NotAvailableError
@@ -15,6 +16,7 @@ from detprobe.errors import DetprobeError, NotAvailableError
 __all__ = ["main"]
 
 FINE, FOUND, USAGE, NOT_AVAILABLE = range(4)
+_BROKEN = 70  # sysexits.h: a bug of ours must not look like a finding
 _INTERRUPTED = 130  # what a shell expects after control-C
 
 
@@ -38,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `detprobe scan ... | head`: nobody reads on, and that is fine
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
+    except Exception:
+        traceback.print_exc()
+        print("detprobe: this is a bug of detprobe; please report it with `detprobe env`", file=sys.stderr)
+        return _BROKEN
 
 
 def _parser() -> argparse.ArgumentParser:
