@@ -2,7 +2,10 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/int_repr.h>
 #include <c10/util/Exception.h>
+
+#include "arith/layout.h"
 
 namespace detprobe {
 
@@ -20,6 +23,29 @@ inline void check_pair(const at::Tensor& a, const at::Tensor& b) {
   TORCH_CHECK(a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() && a.device() == b.device(),
               "a and b: expected one dtype, shape and device");
   TORCH_CHECK(a.layout() == at::kStrided && b.layout() == at::kStrided, "a and b: expected strided tensors");
+}
+
+// The same bytes in row-major order, as a type that every device can copy (packed integers and quantised types have no
+// copy kernel). No copy where the tensor is in that order already.
+inline at::Tensor row_major(const at::Tensor& t) {
+  if (t.is_contiguous()) return t;
+  if (t.is_quantized()) return at::int_repr(t).contiguous();
+  switch (t.element_size()) {
+    case 1: return t.view(at::kByte).contiguous();
+    case 2: return t.view(at::kShort).contiguous();
+    case 4: return t.view(at::kInt).contiguous();
+    case 8: return t.view(at::kLong).contiguous();
+    default: return t.contiguous();
+  }
+}
+
+// How two tensors of one shape lie. Those that no layout can describe are replaced by copies in row-major order.
+inline Layout lay_out(at::Tensor& a, at::Tensor& b) {
+  Layout layout;
+  if (join(a.sizes().data(), a.strides().data(), b.strides().data(), a.dim(), layout)) return layout;
+  a = row_major(a);
+  b = row_major(b);
+  return run_of(a.numel());
 }
 
 }  // namespace detprobe

@@ -122,6 +122,10 @@ def digest(tensor: torch.Tensor) -> str:
 def _check(name: str, tensor: Any) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise ArgumentTypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
+    if tensor.is_nested:
+        raise ArgumentValueError(f"{name}: expected a plain tensor, got a nested one: compare its .unbind()")
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        raise ArgumentTypeError(f"{name}: expected a plain tensor, got {type(tensor).__name__}: it may hold no bits")
     if tensor.is_meta:
         raise ArgumentValueError(f"{name}: expected a tensor with data, got a meta tensor: it holds no bits")
     if tensor.layout is not torch.strided:

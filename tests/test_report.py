@@ -147,7 +147,6 @@ def test_a_share_is_never_rounded_to_all_or_nothing(share: float, said: str) -> 
 
 def test_reports_never_import_torch() -> None:
     code = "import detprobe.report.html, detprobe.report.terminal, detprobe.report.progress, sys"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", f"{code}; print('torch' in sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

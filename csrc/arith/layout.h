@@ -39,6 +39,15 @@ inline bool join(const int64_t* sizes, const int64_t* a, const int64_t* b, int64
   return true;
 }
 
+// A single run of `n` elements in both.
+inline Layout run_of(int64_t n) {
+  Layout layout;
+  layout.dims = 1;
+  layout.sizes[0] = n;
+  layout.a[0] = layout.b[0] = 1;
+  return layout;
+}
+
 // Where logical index `i` lies in both tensors, in elements.
 DETPROBE_HD void locate(const Layout& layout, int64_t i, int64_t& a, int64_t& b) {
   a = 0;

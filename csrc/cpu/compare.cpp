@@ -14,7 +14,6 @@
 #include <atomic>
 #include <cstring>
 
-#include "../arith/layout.h"
 #include "../checks.h"
 #include "../formats.h"
 
@@ -22,6 +21,8 @@ namespace detprobe {
 namespace {
 
 constexpr int64_t kParallelBytes = 1 << 20;  // below this a second thread's wake-up costs more than it saves
+
+const unsigned char* bytes_of(const at::Tensor& t) { return static_cast<const unsigned char*>(t.const_data_ptr()); }
 
 bool same_memory(const unsigned char* a, const unsigned char* b, int64_t bytes) {
   if (bytes <= kParallelBytes || at::get_num_threads() == 1) return std::memcmp(a, b, bytes) == 0;
@@ -54,26 +55,22 @@ Record walk(const unsigned char* a, const unsigned char* b, const Layout& layout
   return record;
 }
 
-void compare(const at::Tensor& a, const at::Tensor& b, at::Tensor records, int64_t row) {
-  check_pair(a, b);
-  check_records(records, row, kRecordWidth, a.device());
+void compare(const at::Tensor& left, const at::Tensor& right, at::Tensor records, int64_t row) {
+  check_pair(left, right);
+  check_records(records, row, kRecordWidth, left.device());
   Record* out = reinterpret_cast<Record*>(records.mutable_data_ptr<int64_t>()) + row;
   *out = Record{};
-  const int64_t n = a.numel();
+  const int64_t n = left.numel();
   if (n == 0) return;
-  const auto* x = static_cast<const unsigned char*>(a.const_data_ptr());
-  const auto* y = static_cast<const unsigned char*>(b.const_data_ptr());
-  const int64_t size = a.element_size();
-  if (a.strides() == b.strides() && a.is_non_overlapping_and_dense() && same_memory(x, y, n * size)) return;
-  Layout layout;
-  if (!join(a.sizes().data(), a.strides().data(), b.strides().data(), a.dim(), layout)) {
-    return compare(a.contiguous(), b.contiguous(), std::move(records), row);
-  }
-  const Format format = format_of(a);
-  *out = walk(x, y, layout, format, 0, n);
+  const bool one_order = left.strides() == right.strides() && left.is_non_overlapping_and_dense();
+  if (one_order && same_memory(bytes_of(left), bytes_of(right), n * static_cast<int64_t>(left.element_size()))) return;
+  at::Tensor a = left, b = right;
+  const Layout layout = lay_out(a, b);
+  *out = walk(bytes_of(a), bytes_of(b), layout, format_of(left), 0, n);
 }
 
 }  // namespace
 }  // namespace detprobe
 
 TORCH_LIBRARY_IMPL(detprobe, CPU, m) { m.impl("compare", detprobe::compare); }
+TORCH_LIBRARY_IMPL(detprobe, QuantizedCPU, m) { m.impl("compare", detprobe::compare); }

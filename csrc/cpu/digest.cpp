@@ -21,7 +21,7 @@ constexpr int64_t kWordsPerThread = 1 << 14;
 void digest(const at::Tensor& tensor, at::Tensor records, int64_t row) {
   TORCH_CHECK(tensor.layout() == at::kStrided, "a: expected a strided tensor");
   check_records(records, row, kDigestWidth, tensor.device());
-  const at::Tensor a = tensor.contiguous();
+  const at::Tensor a = row_major(tensor);
   const int64_t bytes = a.numel() * a.element_size();
   const auto* data = static_cast<const unsigned char*>(a.const_data_ptr());
   std::atomic<uint64_t> lane0{0}, lane1{0};
@@ -41,7 +41,7 @@ void digest(const at::Tensor& tensor, at::Tensor records, int64_t row) {
     std::memcpy(&word, data + bytes - rest, rest);
     absorb(sum, word, static_cast<uint64_t>(bytes / 8));
   }
-  const Digest result = finish(sum, shape_key(static_cast<uint64_t>(bytes), a.sizes().data(), a.dim()));
+  const Digest result = finish(sum, shape_key(static_cast<uint64_t>(bytes), tensor.sizes().data(), tensor.dim()));
   int64_t* out = records.mutable_data_ptr<int64_t>() + row * kDigestWidth;
   out[0] = static_cast<int64_t>(result.lane0);
   out[1] = static_cast<int64_t>(result.lane1);
@@ -51,3 +51,4 @@ void digest(const at::Tensor& tensor, at::Tensor records, int64_t row) {
 }  // namespace detprobe
 
 TORCH_LIBRARY_IMPL(detprobe, CPU, m) { m.impl("digest", detprobe::digest); }
+TORCH_LIBRARY_IMPL(detprobe, QuantizedCPU, m) { m.impl("digest", detprobe::digest); }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <numeric>
 #include <random>
+#include <thread>
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
@@ -30,6 +31,7 @@ struct Fiber {
   Wait wait = Wait::kNone;
   uint32_t mask = 0;
   uint64_t slot = 0;
+  int site = 0;  // of its barrier, a source line; of its warp operation, a WarpOp
 };
 
 struct Block {
@@ -102,7 +104,7 @@ bool release_warp(Block& block, unsigned begin, unsigned end) {
       if ((fiber.mask >> lane & 1) == 0) continue;
       const Fiber& other = block.fibers[begin + lane];
       if (other.wait == Wait::kDone || other.wait == Wait::kBarrier ||
-          (other.wait == Wait::kWarp && other.mask != fiber.mask)) {
+          (other.wait == Wait::kWarp && (other.mask != fiber.mask || other.site != fiber.site))) {
         throw std::runtime_error("warp divergence: lane " + std::to_string(i - begin) + " waits for lane " +
                                  std::to_string(lane) + ", which is " +
                                  (other.wait == Wait::kDone ? "gone" : "at another instruction"));
@@ -153,7 +155,13 @@ void run_block(Block& block, std::mt19937_64& order_of) {
       released = release_warp(block, begin, std::min(n, begin + 32)) || released;
     if (released) continue;
     if (barrier == n) {
-      for (Fiber& fiber : block.fibers) fiber.wait = Wait::kNone;
+      for (Fiber& fiber : block.fibers) {
+        if (fiber.site != block.fibers[0].site) {
+          throw std::runtime_error("barrier divergence: threads wait at the barriers of line " +
+                                   std::to_string(block.fibers[0].site) + " and of line " + std::to_string(fiber.site));
+        }
+        fiber.wait = Wait::kNone;
+      }
       continue;
     }
     throw std::runtime_error("barrier divergence: " + std::to_string(barrier) + " of " + std::to_string(n) +
@@ -166,7 +174,8 @@ void run_block(Block& block, std::mt19937_64& order_of) {
 void set_seed(uint64_t seed) { schedule_seed = seed; }
 
 void run(dim3 grid, dim3 block_size, const std::function<void()>& body) {
-  static thread_local Block block;  // keeps its stacks from launch to launch
+  static thread_local Block kept;  // keeps its stacks from launch to launch
+  Block& block = kept;             // the caller's, for the threads below
   const unsigned threads = block_size.x * block_size.y * block_size.z;
   if (threads == 0 || threads > 1024) throw std::invalid_argument("a block has 1 to 1024 threads");
   if (block.fibers.size() != threads) block.fibers = std::vector<Fiber>(threads);
@@ -179,11 +188,25 @@ void run(dim3 grid, dim3 block_size, const std::function<void()>& body) {
   std::iota(order.begin(), order.end(), 0u);
   if (schedule_seed == 1) std::reverse(order.begin(), order.end());
   if (schedule_seed > 1) std::shuffle(order.begin(), order.end(), random);
-  running = &block;
+  const uint64_t seed = schedule_seed;
   try {
     for (unsigned i : order) {
-      blockIdx = {i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)};
-      run_block(block, random);
+      std::exception_ptr error;
+      // A host thread per block: shared memory is thread_local and starts anew, so that what an earlier block left
+      // there cannot stand in for what this one forgot to wait for.
+      std::thread([&] {
+        schedule_seed = seed;
+        blockDim = block_size;
+        gridDim = grid;
+        running = &block;
+        blockIdx = {i % grid.x, i / grid.x % grid.y, i / (grid.x * grid.y)};
+        try {
+          run_block(block, random);
+        } catch (...) {
+          error = std::current_exception();
+        }
+      }).join();
+      if (error) std::rethrow_exception(error);
     }
   } catch (...) {
     running = nullptr;
@@ -193,7 +216,10 @@ void run(dim3 grid, dim3 block_size, const std::function<void()>& body) {
   running = nullptr;
 }
 
-void at_barrier() { give_way(Wait::kBarrier); }
+void at_barrier(int site) {
+  me().site = site;
+  give_way(Wait::kBarrier);
+}
 void at_atomic() { give_way(Wait::kYield); }
 int lane_id() { return static_cast<int>(running->current % 32); }
 
@@ -202,35 +228,36 @@ int warp_width() {
   return static_cast<int>(std::min<size_t>(running->fibers.size() - begin, 32));
 }
 
-void at_warp(uint32_t mask) {
+void at_warp(uint32_t mask, WarpOp op) {
   // Lanes beyond the block's end do not exist, and no mask can wait for them.
   const int width = warp_width();
   const uint32_t live = width == 32 ? 0xFFFFFFFFu : (1u << width) - 1;
   if ((mask >> lane_id() & 1) == 0) throw std::runtime_error("warp operation: the calling lane is not in its own mask");
   me().mask = mask & live;
+  me().site = static_cast<int>(op);
   give_way(Wait::kWarp);
 }
 
 uint64_t exchange(uint32_t mask, uint64_t value, int lane) {
   me().slot = value;
-  at_warp(mask);
+  at_warp(mask, WarpOp::kShuffle);
   const unsigned from = running->current / 32 * 32 + static_cast<unsigned>(lane);
   const bool there = lane < warp_width() && (mask >> lane & 1);
   // A lane that takes no part has no value: the device leaves it undefined, here it is a pattern that shows.
   const uint64_t got = there ? running->fibers[from].slot : 0xBADBADBADBADBADBull;
-  at_warp(mask);
+  at_warp(mask, WarpOp::kSync);
   return got;
 }
 
 uint32_t gather_votes(uint32_t mask, bool vote) {
   me().slot = vote;
-  at_warp(mask);
+  at_warp(mask, WarpOp::kVote);
   uint32_t votes = 0;
   const unsigned begin = running->current / 32 * 32;
   for (int lane = 0; lane < warp_width(); ++lane) {
     if ((mask >> lane & 1) && running->fibers[begin + static_cast<unsigned>(lane)].slot) votes |= 1u << lane;
   }
-  at_warp(mask);
+  at_warp(mask, WarpOp::kSync);
   return votes;
 }
 

@@ -6,7 +6,7 @@
 //   - threads of a block at different barriers, or exited before one that others wait at (divergence),
 //   - a warp operation that names lanes which do not take part,
 //   - a write beyond a guarded buffer (`Guarded`).
-// Blocks run one after the other. Shared memory is static: call `launch` from one host thread at a time.
+// Blocks run one after the other, each on a host thread of its own, whose thread_local memory is the shared memory.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
+#define __shared__ static thread_local
 #define __launch_bounds__(...)
 
 struct uint3 {
@@ -48,9 +48,10 @@ void set_seed(uint64_t seed);
 void run(dim3 grid, dim3 block, const std::function<void()>& body);
 
 // Where a fiber gives way.
-void at_barrier();
+enum class WarpOp : int { kSync, kShuffle, kVote };
+void at_barrier(int site);
 void at_atomic();
-void at_warp(uint32_t mask);                                 // returns when every lane of the mask has come
+void at_warp(uint32_t mask, WarpOp op);                      // returns when every lane of the mask has come
 uint64_t exchange(uint32_t mask, uint64_t value, int lane);  // the value that `lane` brought, after all have come
 uint32_t gather_votes(uint32_t mask, bool vote);
 int lane_id();
@@ -93,8 +94,10 @@ void launch(dim3 grid, dim3 block, Stream, void (*kernel)(Parameters...), Argume
 
 }  // namespace detprobe
 
-inline void __syncthreads() { detprobe::emulator::at_barrier(); }
-inline void __syncwarp(uint32_t mask = 0xFFFFFFFFu) { detprobe::emulator::at_warp(mask); }
+#define __syncthreads() ::detprobe::emulator::at_barrier(__LINE__)
+inline void __syncwarp(uint32_t mask = 0xFFFFFFFFu) {
+  detprobe::emulator::at_warp(mask, detprobe::emulator::WarpOp::kSync);
+}
 
 template <class T>
 T __shfl_sync(uint32_t mask, T value, int lane) {
