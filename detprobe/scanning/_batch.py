@@ -19,6 +19,7 @@ from detprobe.scanning._explain import cause_of_axis
 from detprobe.scanning._freeze import FrozenCall, flat_tensors
 from detprobe.scanning._inputs import Arguments
 from detprobe.scanning._places import Places
+from detprobe.scanning._plain import run_plainly
 from detprobe.scanning._schema import COMPUTES, facts_of
 from detprobe.scanning._state import State
 from detprobe.scanning._tally import Evidence, Tally, key_of
@@ -67,10 +68,8 @@ class ShapeMode(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if isinstance(func, torch._ops.OpOverload):
-            self._state.undo.protect_written(facts_of(func), args, kwargs)
         self.log.append(_Logged(func, *(map_tensors(lambda t: _Shape(t.shape), v) for v in (tuple(args), kwargs))))
-        return func(*args, **kwargs)
+        return run_plainly(self._state.undo, func, args, kwargs)
 
 
 class BatchMode(TorchDispatchMode):
@@ -93,11 +92,10 @@ class BatchMode(TorchDispatchMode):
         place = self._places.here(depth=2)
         logged = self._log[self._at] if self._at < len(self._log) else None
         self._at += 1
+        output = run_plainly(self._state.undo, func, args, kwargs)
         if not isinstance(func, torch._ops.OpOverload):
-            return func(*args, **kwargs)
+            return output
         facts = facts_of(func)
-        self._state.undo.protect_written(facts, args, kwargs)
-        output = func(*args, **kwargs)
         if logged is None or logged.func is not func:
             self.lost = self.lost or facts.name
         if self.lost or facts.kind is not COMPUTES or facts.written or facts.draws or logged is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,15 @@ from detprobe.errors import ArgumentTypeError, ArgumentValueError
 from detprobe.scanning._axes import AXES
 from detprobe.scanning._tree import tensors_in
 
-__all__ = ["Arguments", "check_axes", "check_device", "check_model", "check_number", "split_inputs"]
+__all__ = [
+    "Arguments",
+    "check_axes",
+    "check_callable",
+    "check_device",
+    "check_number",
+    "check_optimizer",
+    "split_inputs",
+]
 
 
 class Arguments(NamedTuple):
@@ -50,12 +58,18 @@ def _keywords(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     return dict(mapping)
 
 
-def check_model(model: Any) -> Callable[..., Any]:
-    if not callable(model):
+def check_callable(name: str, value: Any, advice: str) -> None:
+    if not callable(value):
+        kind = "an nn.Module or a callable" if name == "model" else "a callable"
+        raise ArgumentTypeError(f"{name}: expected {kind}, got {type(value).__name__}: {advice}")
+
+
+def check_optimizer(value: Any) -> None:
+    if not callable(getattr(value, "step", None)) or not isinstance(getattr(value, "param_groups", None), list):
         raise ArgumentTypeError(
-            f"model: expected an nn.Module or a callable, got {type(model).__name__}: pass the model itself"
+            f"optimizer: expected a torch.optim.Optimizer, got {type(value).__name__}: "
+            "make one, as in torch.optim.Adam(model.parameters())"
         )
-    return model  # type: ignore[no-any-return]
 
 
 def check_number(name: str, value: Any, kind: type[int] | type[float], least: float | None, advice: str) -> None:
@@ -64,6 +78,8 @@ def check_number(name: str, value: Any, kind: type[int] | type[float], least: fl
         raise ArgumentTypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__} ({value!r}): {advice}")
     if least is not None and not value >= least:
         raise ArgumentValueError(f"{name}: expected at least {least}, got {value!r}: {advice}")
+    if kind is int and value >= 2**63:
+        raise ArgumentValueError(f"{name}: expected less than 2**63, got {value!r}: {advice}")
 
 
 def check_axes(axes: Any) -> tuple[str, ...]:
@@ -101,8 +117,8 @@ def check_device(arguments: Arguments, parameters: list[torch.Tensor], *, need_t
     for tensor in inputs:
         if tensor.layout is not torch.strided:
             raise ArgumentValueError(
-                f"inputs: expected strided tensors, got one with the layout {tensor.layout}: "
-                "replay compares plain memory; pass .to_dense(), or build the sparse tensor inside of the model"
+                f"inputs: expected strided tensors, got one with the layout {tensor.layout}: replay compares plain "
+                "memory; pass .to_dense() (nested: .to_padded_tensor(0)), or build it inside of the model"
             )
     homes = {t.device.type for t in inputs if t.dim() > 0} or {t.device.type for t in inputs}
     if len(homes) > 1:

@@ -18,7 +18,8 @@ from detprobe.scanning._compare import Deferred, Measure, difference, fingerprin
 from detprobe.scanning._explain import cause_of, cause_of_axis, try_fixes
 from detprobe.scanning._freeze import FrozenCall, flat_tensors, fresh_in
 from detprobe.scanning._places import NOWHERE, Place, Places
-from detprobe.scanning._poison import Poison, Read
+from detprobe.scanning._plain import run_plainly
+from detprobe.scanning._poison import Poison, Read, fill_with_poison
 from detprobe.scanning._schema import ALLOCATES, COMPUTES, NO_DATA, OpFacts, facts_of
 from detprobe.scanning._state import State
 from detprobe.scanning._tally import Evidence, Key, Tally, key_of
@@ -87,7 +88,7 @@ class ScanMode(TorchDispatchMode):
         if self.plan.tick is not None:
             self.plan.tick(facts.name)
         if self.plan.replays == 1 and facts.native:
-            return self._run_alone(func, facts, args, kwargs)
+            return run_plainly(self._state.undo, func, args, kwargs)
         tensors = flat_tensors(args, kwargs)
         key = key_of(facts.name, place)
         if facts.kind is COMPUTES:
@@ -102,14 +103,6 @@ class ScanMode(TorchDispatchMode):
         self._saw(key, "unreplayed", reason=facts.reason)
         self._state.undo.protect_written(facts, args, kwargs)
         return func(*args, **kwargs)
-
-    def _run_alone(self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """For the pass that only repeats the step: run the op, and keep what it overwrites."""
-        self._state.undo.protect_written(facts, args, kwargs)
-        output = func(*args, **kwargs)
-        if facts.kind is COMPUTES or (facts.kind is ALLOCATES and not facts.written):
-            self._state.undo.made(fresh_in(facts, output))
-        return output
 
     def _saw(self, key: Key, verdict: str, **more: Any) -> None:
         if self.plan.axis == "rerun" and self.plan.only is None:
@@ -134,6 +127,8 @@ class ScanMode(TorchDispatchMode):
                 self._state.undo.made([output])
             if self.plan.watches_memory:
                 self.poison.fill(output, facts.name, place)
+            else:
+                fill_with_poison(output)
         return output
 
     def _compute(

@@ -5,8 +5,8 @@ then does to the memory is done to the shadow too. Elements that are equal in bo
 differs between the two has read an element that was not. Pure movement (a copy of a half-filled buffer) is followed,
 not accused: the finding is the first op that computes with such an element, or the step's output that holds one.
 
-Floats get two ordinary numbers, so that a masked product with zero stays silent; integers a pattern of 0 and 1 and its
-inverse, which can be used as an index. Memory that changes between two ops was written by something below the
+Floats get two ordinary numbers of unlike sign; integers a pattern of 0 and 1 and its inverse, which can be used as an
+index. Memory that changes between two ops was written by something below the
 dispatcher (numpy, a kernel launched by hand): it is no longer watched.
 """
 
@@ -20,7 +20,7 @@ from detprobe.scanning._compare import Measure, difference, unlike
 from detprobe.scanning._freeze import FrozenCall, rebuild_on, storage_bytes, storage_id
 from detprobe.scanning._places import Place
 
-__all__ = ["Poison", "Read"]
+__all__ = ["Poison", "Read", "fill_with_poison"]
 
 _FLOATS = (0.72360679, -1.61803398)
 _INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -41,6 +41,12 @@ _MOVES = frozenset(
         "constant_pad_nd tril triu tril_ triu_ _foreach_copy_ view_copy expand_copy permute_copy slice_copy "
         "select_copy unfold_copy _reshape_copy contiguous split_copy as_strided_copy fill_ fill put put_"
     ).split()
+)
+
+# Ops that write every element of their first argument and read none of it: no need to run them twice to see that.
+_FILLS = frozenset(
+    f"aten::{name}_"
+    for name in "bernoulli cauchy exponential fill geometric log_normal normal random uniform zero".split()
 )
 
 
@@ -103,15 +109,13 @@ def _same(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return mine.contiguous().view(word) == other.contiguous().view(word)
 
 
-def _poisons(dtype: torch.dtype, n: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Two fillings of n elements; None for a type of which no value is known to be harmless."""
+def _poisons(dtype: torch.dtype, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two fillings of n elements, for the types that are watched."""
     if dtype in _INTEGERS:
         pattern = torch.randint(0, 2, (n,), generator=torch.Generator().manual_seed(n)).to(dtype)
         return pattern, (1 - pattern.to(torch.int8)).to(dtype)
-    if dtype in _WATCHED_FLOATS:
-        first, second = (torch.full((1,), v, dtype=torch.float64).to(dtype).expand(n) for v in _FLOATS)
-        return first, second
-    return None
+    first, second = (torch.full((1,), v, dtype=torch.float64).to(dtype).expand(n) for v in _FLOATS)
+    return first, second
 
 
 def _is_poison(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -119,14 +123,25 @@ def _is_poison(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     if mine.dtype in _INTEGERS:
         a, b = mine.to(torch.int64), other.to(torch.int64)
         return ((a == 0) & (b == 1)) | ((a == 1) & (b == 0))
-    fillings = _poisons(mine.dtype, 1)
-    if fillings is None:
+    if mine.dtype not in _WATCHED_FLOATS:
         return torch.zeros(mine.shape, dtype=torch.bool, device=mine.device)
+    fillings = _poisons(mine.dtype, 1)
     if mine.dtype.itemsize == 1:  # float8 has few operations: compare as bytes
         x, y = (f.contiguous().view(torch.uint8).to(mine.device) for f in fillings)
         return (mine.contiguous().view(torch.uint8) == x) & (other.contiguous().view(torch.uint8) == y)
     x, y = (f.to(mine.device) for f in fillings)
     return (mine == x) & (other == y)
+
+
+def fill_with_poison(tensor: Any) -> torch.Tensor | None:
+    """Fill what an allocation returned. Returns its memory as one run of elements; None where it was left alone."""
+    if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
+        return None
+    storage = tensor.untyped_storage()
+    if tensor.is_meta or not 0 < storage.nbytes() <= _LIMIT or tensor.dtype not in (*_INTEGERS, *_WATCHED_FLOATS):
+        return None
+    flat = _flat(storage, tensor.dtype)
+    return flat.copy_(_poisons(tensor.dtype, flat.numel())[0])
 
 
 class Poison:
@@ -136,20 +151,13 @@ class Poison:
         self._shadows: dict[int, _Shadow] = {}
 
     def fill(self, tensor: Any, op: str, place: Place) -> None:
-        """Poison what an allocation returned."""
-        if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
+        """Poison what an allocation returned, and watch it."""
+        flat = fill_with_poison(tensor)
+        if flat is None:
             return
-        storage = tensor.untyped_storage()
-        if tensor.is_meta or not 0 < storage.nbytes() <= _LIMIT:
-            return
-        flat = _flat(storage, tensor.dtype)
-        fillings = _poisons(tensor.dtype, flat.numel())
-        if fillings is None:
-            return
-        flat.copy_(fillings[0])
-        other = torch.empty_like(flat).copy_(fillings[1])
+        other = torch.empty_like(flat).copy_(_poisons(flat.dtype, flat.numel())[1])
         shape = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-        self._shadows[storage._cdata] = _Shadow(tensor, other.untyped_storage(), op, place, shape)
+        self._shadows[storage_id(tensor)] = _Shadow(tensor, other.untyped_storage(), op, place, shape)
 
     def touches(self, tensors: list[torch.Tensor]) -> bool:
         """True when an argument's memory has unwritten elements. To be asked before the call's first run."""
@@ -168,6 +176,9 @@ class Poison:
     def follow(self, call: FrozenCall, results: list[Any]) -> Read | None:
         """Run the call on the shadows too, after its first run, and compare. Returns what it read, if it did."""
         shadows = {sid: s for t in call.tensors if (s := self._shadows.get(sid := storage_id(t))) is not None}
+        if call.facts.name in _FILLS and len(call.tensors) == 1:
+            self._overwritten(call.tensors)
+            return None
         origin = self._origin(call, shadows)
 
         def swap(tensor: torch.Tensor) -> torch.Tensor | None:
@@ -231,11 +242,15 @@ class Poison:
 
     def _accuse(self, origin: _Shadow, measure: Measure, results: list[Any]) -> Read:
         """Accuse once: what the op touched counts as written from here on."""
-        for value in results:
+        self._overwritten(results)
+        return Read(origin.op, origin.place, origin.shape, measure)
+
+    def _overwritten(self, values: list[Any]) -> None:
+        """Every element of these tensors counts as written."""
+        for value in values:
             if isinstance(value, torch.Tensor) and (shadow := self._shadows.get(storage_id(value))) is not None:
                 rebuild_on(value, shadow.other).copy_(value)
-        self._settle(results)
-        return Read(origin.op, origin.place, origin.shape, measure)
+        self._settle(values)
 
     def _settle(self, results: list[Any]) -> None:
         for value in results:

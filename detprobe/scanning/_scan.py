@@ -20,7 +20,14 @@ from detprobe.result import Report
 from detprobe.scanning._axes import variants_for
 from detprobe.scanning._batch import BatchMode, ShapeMode, batch_size, first_sample
 from detprobe.scanning._compare import fingerprint
-from detprobe.scanning._inputs import check_axes, check_device, check_model, check_number, split_inputs
+from detprobe.scanning._inputs import (
+    check_axes,
+    check_callable,
+    check_device,
+    check_number,
+    check_optimizer,
+    split_inputs,
+)
 from detprobe.scanning._mode import Plan, ScanMode
 from detprobe.scanning._places import ModuleStack, Places
 from detprobe.scanning._state import State, modules_behind
@@ -32,7 +39,7 @@ __all__ = ["scan"]
 
 Progress = Callable[[int, int | None, str], None]
 
-_running = threading.local()
+_running = threading.Lock()
 _TICK = 0.1  # s between two drawings of the progress bar
 _PARALLEL_GRAIN = 32768  # elements from which torch's CPU loops use threads (at::internal::GRAIN_SIZE)
 
@@ -110,31 +117,32 @@ def run_scan(
     lenient: bool,
 ) -> Report:
     """`scan`; `lenient` also takes a call without tensors and an output without anything to differentiate."""
-    if getattr(_running, "scan", False):
-        raise DetprobeError(
-            "a scan is running already, and one inside of it would replay its own replays: end it first"
-        )
-    check_model(model)
+    check_callable("model", model, "pass the model itself")
     check_number("replays", replays, int, 2, "one result alone has nothing to be compared with")
-    check_number("seed", seed, int, 0, "any non-negative integer")
+    check_number("seed", seed, int, 0, "any integer from 0 to 2**63 - 1")
     if budget is not None:
         check_number("budget", budget, float, 0, "seconds, or None for no limit")
     if loss is not None:
-        check_model(loss)
+        check_callable("loss", loss, "pass a function that maps the model's output to a scalar")
+    if optimizer is not None:
+        check_optimizer(optimizer)
     chosen = check_axes(tuple(axes) if isinstance(axes, set | frozenset | list) else axes)
     arguments = split_inputs(inputs)
     plain, notes = _uncompiled(model)
     modules = modules_behind(plain) + modules_behind(loss)
     owned = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     device = check_device(arguments, owned, need_tensor=not lenient)
-    step = Step(plain, arguments, loss, backward, optimizer, seed, lenient)
-    session = _Session(step, modules, device, replays, chosen, budget, notes)
-    _running.scan = True
+    if not _running.acquire(blocking=False):
+        raise DetprobeError(
+            "a scan is running in this process already, and two would replay each other's replays: end it first"
+        )
     try:
+        step = Step(plain, arguments, loss, backward, optimizer, seed, lenient)
+        session = _Session(step, modules, device, replays, chosen, budget, notes)
         with _progress(progress) as draw:
             return session.run(_name(plain), draw)
     finally:
-        _running.scan = False
+        _running.release()
 
 
 class _Session:
