@@ -30,6 +30,7 @@ def run_plainly(undo: Undo, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     if facts.kind is COMPUTES:
         undo.made(fresh_in(facts, output))
     if fresh:
-        undo.made([] if facts.written else [output])
+        if not facts.written:
+            undo.made([output])
         fill_with_poison(output)
     return output
