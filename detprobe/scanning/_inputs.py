@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
 from detprobe.scanning._axes import AXES
@@ -109,6 +110,11 @@ def check_device(arguments: Arguments, parameters: list[torch.Tensor], *, need_t
         )
     for what, tensors in (("inputs", inputs), ("the model's parameters and buffers", parameters)):
         for tensor in tensors:
+            if is_lazy(tensor):
+                raise ArgumentValueError(
+                    f"{what}: expected tensors with data, got an uninitialized parameter of a lazy module: "
+                    "run the model once before the scan"
+                )
             if tensor.is_meta:
                 raise ArgumentValueError(
                     f"{what}: expected tensors with data, got a meta tensor of shape {tuple(tensor.shape)}: "

@@ -30,7 +30,8 @@ from detprobe.scanning._inputs import (
 )
 from detprobe.scanning._mode import Plan, ScanMode
 from detprobe.scanning._places import ModuleStack, Places
-from detprobe.scanning._state import State, modules_behind
+from detprobe.scanning._reach import is_compiled, modules_behind
+from detprobe.scanning._state import State
 from detprobe.scanning._step import Outcome, Step
 from detprobe.scanning._stress import load
 from detprobe.scanning._tally import Evidence, Tally
@@ -40,6 +41,10 @@ __all__ = ["scan"]
 Progress = Callable[[int, int | None, str], None]
 
 _running = threading.Lock()
+_COMPILED = (
+    "The model, or a part of it, is compiled: it was scanned as eager. Fused kernels may add in another order, and "
+    "differ where these do not."
+)
 _TICK = 0.1  # s between two drawings of the progress bar
 _PARALLEL_GRAIN = 32768  # elements from which torch's CPU loops use threads (at::internal::GRAIN_SIZE)
 
@@ -128,7 +133,8 @@ def run_scan(
         check_optimizer(optimizer)
     chosen = check_axes(tuple(axes) if isinstance(axes, set | frozenset | list) else axes)
     arguments = split_inputs(inputs)
-    plain, notes = _uncompiled(model)
+    notes = [_COMPILED] if is_compiled(model) or is_compiled(loss) else []
+    plain = _uncompiled(model)
     modules = modules_behind(plain) + modules_behind(loss)
     owned = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     device = check_device(arguments, owned, need_tensor=not lenient)
@@ -331,12 +337,9 @@ def _environment() -> dict[str, Any]:
     return read()
 
 
-def _uncompiled(model: Any) -> tuple[Any, list[str]]:
+def _uncompiled(model: Any) -> Any:
     """A compiled model's eager original: under a dispatch mode torch runs that anyway, and says nothing."""
-    plain = getattr(model, "_orig_mod", None) or getattr(model, "_torchdynamo_orig_callable", None)
-    if plain is None:
-        return model, []
-    return plain, ["The model is compiled: it was scanned as eager. Fused kernels may add in another order."]
+    return getattr(model, "_orig_mod", None) or getattr(model, "_torchdynamo_orig_callable", None) or model
 
 
 def _name(model: Any) -> str:

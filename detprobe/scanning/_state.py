@@ -11,7 +11,6 @@ import functools
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from detprobe.scanning._freeze import storage_bytes, written_by
 from detprobe.scanning._generators import ProcessGenerators
 from detprobe.scanning._schema import OpFacts
 
-__all__ = ["State", "Undo", "modules_behind"]
+__all__ = ["State", "Undo"]
 
 _DEPTH = 8  # containers inside containers: an optimizer's state needs three
 _LARGE = 10_000  # a longer list holds data, not structure
@@ -277,45 +276,3 @@ def _write_autocast(value: list[tuple[str, bool, torch.dtype]]) -> None:
     for device, enabled, dtype in value:
         torch.set_autocast_enabled(device, enabled)
         torch.set_autocast_dtype(device, dtype)
-
-
-def modules_behind(value: Any) -> list[torch.nn.Module]:
-    """The modules that a callable can reach by name: itself, bound self, partial, closure, defaults, globals used."""
-    found: dict[int, torch.nn.Module] = {}
-    seen: set[int] = set()
-
-    def visit(item: Any, depth: int) -> None:
-        if id(item) in seen or depth == 0 or isinstance(item, type | ModuleType | CodeType):
-            return
-        seen.add(id(item))
-        if isinstance(item, torch.nn.Module):
-            found[id(item)] = item
-            return
-        for inner in _within(item):
-            visit(inner, depth - 1)
-
-    visit(value, 5)
-    return list(found.values())
-
-
-def _within(item: Any) -> list[Any]:
-    if isinstance(item, functools.partial):
-        return [item.func, *item.args, *item.keywords.values()]
-    if isinstance(item, list | tuple | set):
-        return list(item) if len(item) <= _LARGE else []
-    if isinstance(item, dict):
-        return list(item.values()) if len(item) <= _LARGE else []
-    inner = [getattr(item, name, None) for name in ("__self__", "__wrapped__", "__func__")]
-    code = getattr(item, "__code__", None)
-    if isinstance(code, CodeType):
-        for cell in getattr(item, "__closure__", None) or ():
-            try:
-                inner.append(cell.cell_contents)
-            except ValueError:  # a name that is not bound yet
-                continue
-        inner.extend(getattr(item, "__defaults__", None) or ())
-        names = getattr(item, "__globals__", {})
-        inner.extend(names[name] for name in code.co_names if name in names)
-    elif hasattr(item, "__dict__") and callable(item):
-        inner.extend(vars(item).values())
-    return [i for i in inner if i is not None]
