@@ -43,7 +43,7 @@ def _largest(a: Any, b: Any) -> Any:
 
 
 _compare_bits = bits.compare_into
-_records = torch.zeros((1, bits.RECORD_WIDTH), dtype=torch.int64)
+_records = torch.zeros((1, bits.RECORD_WIDTH), dtype=torch.int64, device="cpu")
 _record = _records.numpy()[0]
 
 

@@ -9,7 +9,7 @@ replay and left as the first run left them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -111,13 +111,24 @@ def _extent(tensor: torch.Tensor) -> tuple[int, int]:
     return first, first + (last + 1) * size
 
 
-def _place(tensor: torch.Tensor, storage: torch.UntypedStorage, shift: int) -> torch.Tensor:
-    """A tensor like `tensor` in another storage, `shift` bytes further on."""
-    offset, rest = divmod(int(tensor.storage_offset()) * tensor.element_size() + shift, tensor.element_size())
-    if rest:
-        raise NotImplementedError("its memory is not aligned to its element size")
-    fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    return fresh.set_(storage, offset, tensor.shape, tensor.stride())
+class _Laid(NamedTuple):
+    """How a tensor lies in its storage. Taken before the first run: an op may change it."""
+
+    shape: Any
+    stride: Any
+    offset: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> _Laid:
+        return cls(tensor.shape, tensor.stride(), int(tensor.storage_offset()))
+
+    def place(self, like: torch.Tensor, storage: torch.UntypedStorage, shift: int) -> torch.Tensor:
+        """A tensor that lies so in another storage, `shift` bytes further on."""
+        offset, rest = divmod(self.offset * like.element_size() + shift, like.element_size())
+        if rest:
+            raise NotImplementedError("its memory is not aligned to its element size")
+        fresh = torch.empty(0, dtype=like.dtype, device=like.device)
+        return fresh.set_(storage, offset, self.shape, self.stride)
 
 
 class FrozenCall:
@@ -126,7 +137,7 @@ class FrozenCall:
     `results` of a run are the fresh tensors and scalars that the op returned, then the written arguments.
     """
 
-    __slots__ = ("_copied", "_draws", "_spans", "_undeclared", "args", "facts", "func", "kwargs", "tensors")
+    __slots__ = ("_draws", "_laid", "_spans", "_undeclared", "args", "facts", "func", "kwargs", "tensors")
 
     def __init__(
         self,
@@ -142,6 +153,7 @@ class FrozenCall:
         self.kwargs = kwargs
         self.tensors = tensors
         self._spans: dict[int, _Span] = {}
+        self._laid: dict[int, _Laid] = {}
         self._undeclared: list[int] = []
         self._draws: Draws | None = None
         if facts.written or not facts.native:
@@ -157,6 +169,7 @@ class FrozenCall:
             if sid in declared or not self.facts.native:
                 shared.setdefault(sid, []).append(tensor)
         self._spans = {sid: _Span(tensors) for sid, tensors in shared.items()}
+        self._laid = {id(t): _Laid.of(t) for tensors in shared.values() for t in tensors}
         self._undeclared = [sid for sid in shared if sid not in declared]
 
     def written_unseen(self) -> list[tuple[torch.UntypedStorage, int, torch.Tensor]]:
@@ -205,7 +218,7 @@ class FrozenCall:
             if swap is not None and (other := swap(tensor)) is not None:
                 return other
             copy = copies.get(storage_id(tensor)) if copies else None
-            return tensor if copy is None else _place(tensor, *copy)
+            return tensor if copy is None else self._laid[id(tensor)].place(tensor, *copy)
 
         return map_tensors(replace, tuple(self.args)), map_tensors(replace, dict(self.kwargs))
 
@@ -240,4 +253,4 @@ class FrozenCall:
 
 def rebuild_on(tensor: torch.Tensor, storage: torch.UntypedStorage) -> torch.Tensor:
     """The same view of another storage of the same size."""
-    return _place(tensor, storage, 0)
+    return _Laid.of(tensor).place(tensor, storage, 0)

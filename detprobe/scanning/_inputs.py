@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
 from detprobe.scanning._axes import AXES
-from detprobe.scanning._tree import tensors_in
+from detprobe.scanning._tree import map_tensors, tensors_in
 
 __all__ = [
     "Arguments",
@@ -28,6 +28,16 @@ class Arguments(NamedTuple):
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+    def from_leaves(self) -> Arguments:
+        """The same, where the step starts at the inputs: a graph behind them is the user's, and is left alone."""
+        if all(t.is_leaf for t in self.tensors()):
+            return self
+
+        def leaf(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor if tensor.is_leaf else tensor.detach().requires_grad_()
+
+        return Arguments(map_tensors(leaf, self.args), map_tensors(leaf, self.kwargs))
 
     def tensors(self) -> list[torch.Tensor]:
         return list(tensors_in((self.args, self.kwargs)))

@@ -145,7 +145,7 @@ class ScanMode(TorchDispatchMode):
         if facts.draws:
             for value in (*args, *kwargs.values()):
                 if isinstance(value, torch.Generator):
-                    self._state.adopt_generator(value)
+                    self._state.adopt(value)
         reason = _refusal(tensors)
         if reason:
             self._saw(key, "unreplayed", reason=reason)

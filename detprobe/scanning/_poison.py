@@ -112,9 +112,10 @@ def _same(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def _poisons(dtype: torch.dtype, n: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Two fillings of n elements, for the types that are watched."""
     if dtype in _INTEGERS:
-        pattern = torch.randint(0, 2, (n,), generator=torch.Generator().manual_seed(n)).to(dtype)
+        generator = torch.Generator("cpu").manual_seed(n)
+        pattern = torch.randint(0, 2, (n,), generator=generator, device="cpu").to(dtype)
         return pattern, (1 - pattern.to(torch.int8)).to(dtype)
-    first, second = (torch.full((1,), v, dtype=torch.float64).to(dtype).expand(n) for v in _FLOATS)
+    first, second = (torch.full((1,), v, dtype=torch.float64, device="cpu").to(dtype).expand(n) for v in _FLOATS)
     return first, second
 
 

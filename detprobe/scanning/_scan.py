@@ -143,7 +143,7 @@ def run_scan(
             "a scan is running in this process already, and two would replay each other's replays: end it first"
         )
     try:
-        step = Step(plain, arguments, loss, backward, optimizer, seed, lenient)
+        step = Step(plain, arguments.from_leaves(), loss, backward, optimizer, seed, lenient)
         session = _Session(step, modules, device, replays, chosen, budget, notes)
         with _progress(progress) as draw:
             return session.run(_name(plain), draw)
@@ -174,7 +174,7 @@ class _Session:
         self._variants = variants_for(axes, device)
         self._modules = modules
         self._roots = [(_prefix(module, step.model), module) for module in modules]
-        self._state = State(modules, step.arguments.tensors(), step.optimizer)
+        self._state = State(step.model, step.loss, step.optimizer, *step.arguments)
 
     def run(self, name: str, draw: Progress) -> Report:
         started = time.perf_counter()

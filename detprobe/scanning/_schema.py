@@ -105,7 +105,7 @@ def _read(op: Any) -> OpFacts:
         # native_batch_norm and its kin update these, and their schemas do not say so.
         or (argument.name in ("running_mean", "running_var") and not name.endswith("backward"))
     )
-    kind, reason = _kind(name, namespace, schema, bool(written))
+    kind, reason = _kind(name, namespace, schema, bool(written), op.tags)
     takes_generator = any("Generator" in str(argument.type) for argument in schema.arguments)
     return OpFacts(
         name=name,
@@ -119,13 +119,15 @@ def _read(op: Any) -> OpFacts:
     )
 
 
-def _kind(name: str, namespace: str, schema: Any, writes: bool) -> tuple[str, str]:
+def _kind(name: str, namespace: str, schema: Any, writes: bool, tags: Any) -> tuple[str, str]:
     if namespace in _TALKS:
         return UNREPLAYED, _TALKS[namespace]
     if name in _NOT_TWICE:
         return UNREPLAYED, _NOT_TWICE[name]
     if name in _ALLOCATORS:
         return ALLOCATES, "allocates: nobody wrote its bytes yet"
+    if torch.Tag.inplace_view in tags:
+        return NO_DATA, "changes the shape of its argument: computes nothing"
     if namespace == "profiler" or name in _NO_DATA:
         return NO_DATA, "computes nothing"
     if not schema.returns and not writes:

@@ -96,7 +96,7 @@ class Step:
                 outcome.notes.append("No output requires a gradient: the backward was not scanned.")
             return [], []
         # Ones would hide atomics: sums of 1.0 are exact in any order.
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator("cpu").manual_seed(self.seed)
         return starts, [_cotangent(t, generator) for t in starts]
 
     def _backward(
@@ -122,7 +122,7 @@ class Step:
     def _optimize(self, output: Any) -> None:
         closure = inspect.signature(self.optimizer.step).parameters.get("closure")
         if closure is not None and closure.default is inspect.Parameter.empty:
-            value = torch.zeros(()) if self.loss is None else self.loss(output).detach()
+            value = torch.zeros((), device="cpu") if self.loss is None else self.loss(output).detach()
             self.optimizer.step(lambda: value)
         else:
             self.optimizer.step()
@@ -145,4 +145,4 @@ def _scalar(value: Any) -> torch.Tensor:
 def _cotangent(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Normal numbers, drawn on the CPU: the same for every device."""
     kind = torch.complex64 if tensor.is_complex() else torch.float32
-    return torch.randn(tensor.shape, generator=generator, dtype=kind).to(tensor.device, tensor.dtype)
+    return torch.randn(tensor.shape, generator=generator, dtype=kind, device="cpu").to(tensor.device, tensor.dtype)
