@@ -92,9 +92,16 @@ def _flags() -> dict[str, Any]:
         "fill_uninitialized_memory": getattr(torch.utils.deterministic, "fill_uninitialized_memory", None),
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "float32_matmul_precision": _matmul_precision(),
         "default_dtype": str(torch.get_default_dtype()).removeprefix("torch."),
     }
+
+
+def _matmul_precision() -> str:
+    try:
+        return str(torch.get_float32_matmul_precision())
+    except RuntimeError:  # torch refuses the old question once the new settings were used
+        return "set per backend"
 
 
 def _cpu_name() -> str:

@@ -23,7 +23,7 @@ from detprobe.scanning._plain import run_plainly
 from detprobe.scanning._schema import COMPUTES, facts_of
 from detprobe.scanning._state import State
 from detprobe.scanning._tally import Evidence, Tally, key_of
-from detprobe.scanning._tree import describe, map_tensors
+from detprobe.scanning._tree import describe, is_plain, map_tensors
 
 __all__ = ["BatchMode", "ShapeMode", "batch_size", "first_sample"]
 
@@ -101,7 +101,7 @@ class BatchMode(TorchDispatchMode):
         if self.lost or facts.kind is not COMPUTES or facts.written or facts.draws or logged is None:
             return output
         tensors = flat_tensors(args, kwargs)
-        if any(t.layout is not torch.strided or t.is_meta for t in tensors):
+        if not all(map(is_plain, tensors)):
             return output
         call = FrozenCall(func, facts, args, kwargs, tensors)
         try:

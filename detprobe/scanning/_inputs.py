@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
@@ -131,9 +132,10 @@ def check_device(arguments: Arguments, parameters: list[torch.Tensor], *, need_t
                     "make it on a real device first (module.to_empty and initialise it, or torch.randn)"
                 )
     for tensor in inputs:
-        if tensor.layout is not torch.strided:
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            kind = "a nested one" if tensor.is_nested else f"one with the layout {tensor.layout}"
             raise ArgumentValueError(
-                f"inputs: expected strided tensors, got one with the layout {tensor.layout}: replay compares plain "
+                f"inputs: expected strided tensors, got {kind}: replay compares plain "
                 "memory; pass .to_dense() (nested: .to_padded_tensor(0)), or build it inside of the model"
             )
     homes = {t.device.type for t in inputs if t.dim() > 0} or {t.device.type for t in inputs}
@@ -147,6 +149,9 @@ def check_device(arguments: Arguments, parameters: list[torch.Tensor], *, need_t
             f"inputs are on {homes.pop()} and the model's parameters on {', '.join(sorted(owners))}: "
             "move one of them with .to(device)"
         )
+    for tensor in (*inputs, *parameters):
+        if isinstance(tensor, FakeTensor):
+            raise ArgumentValueError("inputs and model: expected tensors with data, got a FakeTensor: it holds none")
     for tensor in (*inputs, *parameters):
         return tensor.device
     return torch.device("cpu")

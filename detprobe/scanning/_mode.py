@@ -23,7 +23,7 @@ from detprobe.scanning._poison import Poison, Read, fill_with_poison
 from detprobe.scanning._schema import ALLOCATES, COMPUTES, NO_DATA, OpFacts, facts_of
 from detprobe.scanning._state import State
 from detprobe.scanning._tally import Evidence, Key, Tally, key_of
-from detprobe.scanning._tree import describe
+from detprobe.scanning._tree import describe, is_plain
 
 __all__ = ["Plan", "ScanMode"]
 
@@ -119,16 +119,15 @@ class ScanMode(TorchDispatchMode):
         place: Place,
     ) -> Any:
         self._saw(key, "stable", reason=facts.reason)
-        old = bool(facts.written) and tensors[0].untyped_storage().nbytes() > 0
+        held = tensors[0].untyped_storage().nbytes() if facts.written else 0  # resize_ keeps what is there
         self._state.undo.protect_written(facts, args, kwargs)
         output = func(*args, **kwargs)
-        if isinstance(output, torch.Tensor) and output.layout is torch.strided and not output.is_meta and not old:
-            if not facts.written:
-                self._state.undo.made([output])
-            if self.plan.watches_memory:
-                self.poison.fill(output, facts.name, place)
-            else:
-                fill_with_poison(output)
+        if not facts.written:
+            self._state.undo.made([output])
+        if self.plan.watches_memory:
+            self.poison.fill(output, facts.name, place, held)
+        else:
+            fill_with_poison(output, held)
         return output
 
     def _compute(
@@ -172,16 +171,17 @@ class ScanMode(TorchDispatchMode):
     def report_read(self, read: Read, reader: str, place: Place | None = None) -> None:
         """An op, or who gets the step's output, reads memory that nobody wrote: named at the line that made it."""
         made = read.place
+        line = made.site or made.location  # in a custom backward the line that made it is not that of the forward
         phase = made.phase if place is None else place.phase
-        site = "" if place is None or place.location == made.location else place.location
+        site = "" if place is None or place.location == line else place.location
         at = f" at {site}" if site else ""
         cause = f"Reads{at} elements of the {read.shape} tensor that {read.maker} made here, and that nobody wrote."
         evidence = Evidence("rerun", 2, 2, read.measure, cause, shapes=read.shape, site=site)
         row = None if place is None else key_of(reader, place)
-        self._tally.found((reader, phase, made.module, made.location), "uninitialized", evidence, row)
+        self._tally.found((reader, phase, made.module, line), "uninitialized", evidence, row)
 
     def _skipped(self, results: list[Any]) -> str:
-        if any(isinstance(r, torch.Tensor) and (r.layout is not torch.strided or r.is_meta) for r in results):
+        if any(isinstance(r, torch.Tensor) and not is_plain(r) for r in results):
             return "its result has no plain memory to compare"
         if self.plan.deadline is not None and time.perf_counter() > self.plan.deadline:
             return "the budget was spent"
@@ -260,10 +260,15 @@ class ScanMode(TorchDispatchMode):
 def _refusal(tensors: list[torch.Tensor]) -> str:
     """Why these arguments cannot be frozen; empty where they can."""
     for tensor in tensors:
-        if tensor.layout is not torch.strided:
-            return f"an argument has the layout {tensor.layout}"
+        if is_plain(tensor):
+            continue
         if tensor.is_meta:
             return "an argument is a meta tensor: it holds no data"
+        if tensor.is_nested:
+            return "an argument is a nested tensor"
+        if tensor.layout is torch.strided:
+            return "an argument stands for zeros, and has no memory"
+        return f"an argument has the layout {tensor.layout}"
     return ""
 
 

@@ -21,7 +21,7 @@ __all__ = ["NOWHERE", "ModuleStack", "Place", "Places", "shown_path"]
 
 ACCUMULATION = "(gradient accumulation)"
 
-_USER, _LIBRARY, _CHECKPOINT, _OURS = range(4)
+_USER, _LIBRARY, _OPTIMIZER, _CHECKPOINT, _OURS = range(5)
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
@@ -55,7 +55,8 @@ def _kind(file: str) -> int:
         if file.startswith(_HERE):
             kind = _OURS
         elif file.startswith(_TORCH):
-            kind = _CHECKPOINT if file.endswith("utils" + os.sep + "checkpoint.py") else _LIBRARY
+            kind = _CHECKPOINT if file.endswith(os.path.join("utils", "checkpoint.py")) else _LIBRARY
+            kind = _OPTIMIZER if file.startswith(_TORCH + "optim" + os.sep) else kind
         elif file.startswith("<frozen") or (file.startswith(_STDLIB) and not file.startswith(_SITE)):
             kind = _LIBRARY
         else:
@@ -70,7 +71,7 @@ class _Stack(NamedTuple):
     user: tuple[str, int] | None
     """The innermost line of user code."""
     library: tuple[str, int] | None
-    """The innermost line of torch's Python code."""
+    """The innermost line of torch's Python code, an optimizer's before any other."""
     below_engine: bool
     """`user` runs inside of the backward pass (a custom Function, a recomputed block)."""
     recomputed: bool
@@ -87,10 +88,11 @@ def _walk(frame: FrameType | None, in_backward: bool) -> _Stack:
             return _Stack((code.co_filename, frame.f_lineno), library, below_engine, recomputed)
         if kind == _CHECKPOINT:
             recomputed = recomputed or below_engine
-        elif kind == _LIBRARY:
+        elif kind in (_LIBRARY, _OPTIMIZER):
             if in_backward and code.co_name == "_engine_run_backward":
                 below_engine = False
-            library = library or (code.co_filename, frame.f_lineno)
+            if library is None or (kind == _OPTIMIZER and _kind(library[0]) != _OPTIMIZER):
+                library = (code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return _Stack(None, library, below_engine, recomputed)
 
@@ -140,7 +142,9 @@ class Places:
         return Place(phase, origin.module, location, "" if site == location else site)
 
     def _forward(self, stack: _Stack) -> _Origin | None:
-        at = stack.library if self.phase == "optimizer" and stack.library else stack.user or stack.library
+        at = stack.user or stack.library
+        if self.phase == "optimizer" and stack.library is not None and _kind(stack.library[0]) == _OPTIMIZER:
+            at = stack.library  # torch's own: the user's line is the one that called the scan
         if self.phase == "backward":
             at = stack.user  # the engine's own start: only user code would be a place
         return None if at is None else _Origin(*at, self._modules.path())

@@ -23,14 +23,13 @@ def run_plainly(undo: Undo, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
     if not isinstance(func, torch._ops.OpOverload):
         return func(*args, **kwargs)
     facts = facts_of(func)
-    # resize_ gives new bytes to a tensor that had none.
-    fresh = facts.kind is ALLOCATES and (not facts.written or args[0].untyped_storage().nbytes() == 0)
+    held = args[0].untyped_storage().nbytes() if facts.kind is ALLOCATES and facts.written else 0
     undo.protect_written(facts, args, kwargs)
     output = func(*args, **kwargs)
     if facts.kind is COMPUTES:
         undo.made(fresh_in(facts, output))
-    if fresh:
+    elif facts.kind is ALLOCATES:
         if not facts.written:
             undo.made([output])
-        fill_with_poison(output)
+        fill_with_poison(output, held)
     return output

@@ -5,8 +5,7 @@ then does to the memory is done to the shadow too. Elements that are equal in bo
 differs between the two has read an element that was not. Pure movement (a copy of a half-filled buffer) is followed,
 not accused: the finding is the first op that computes with such an element, or the step's output that holds one.
 
-Floats get two ordinary numbers of unlike sign; integers a pattern of 0 and 1 and its inverse, which can be used as an
-index. Memory that changes between two ops was written by something below the
+What the fillings are is in `_filling`. Memory that changes between two ops was written by something below the
 dispatcher (numpy, a kernel launched by hand): it is no longer watched.
 """
 
@@ -17,19 +16,14 @@ from typing import Any, NamedTuple
 import torch
 
 from detprobe.scanning._compare import Measure, difference, unlike
+from detprobe.scanning._filling import fill, is_filling, same, watched
 from detprobe.scanning._freeze import FrozenCall, rebuild_on, storage_bytes, storage_id
 from detprobe.scanning._places import Place
+from detprobe.scanning._tree import is_plain
 
 __all__ = ["Poison", "Read", "fill_with_poison"]
 
-_FLOATS = (0.72360679, -1.61803398)
-_INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_WATCHED_FLOATS = (
-    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128),
-    *(torch.float8_e4m3fn, torch.float8_e5m2),
-)
 _LIMIT = 1 << 30  # bytes; a larger buffer (a preallocated cache) is not filled
-_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 # Ops that only carry elements from one place to another.
 _MOVES = frozenset(
@@ -69,23 +63,26 @@ class _Shadow:
         self.dtype = tensor.dtype
         self.storage = tensor.untyped_storage()  # held: its identity is not given to another one meanwhile
         self.other = other
+        self.ambiguous = not (tensor.is_floating_point() or tensor.is_complex()) and self.storage.resizable()
         self.op = op
         self.place = place
         self.shape = shape
         self.written = self._equal()
 
     def _equal(self) -> torch.Tensor:
-        return _same(_flat(self.storage, self.dtype), _flat(self.other, self.dtype))
+        return same(_flat(self.storage, self.dtype), _flat(self.other, self.dtype))
 
     def disturbed(self) -> bool:
         """Something that the scan did not see has written here since the last `settle`."""
         if self.storage.nbytes() != self.other.nbytes():
             return True
+        if self.ambiguous and not self.storage.resizable():
+            return True  # numpy has had it, and may have written the very 0 or 1 that it found
         equal = self._equal()
         if not torch.equal(equal, self.written):
             return True
         mine, other = _flat(self.storage, self.dtype), _flat(self.other, self.dtype)
-        return not bool((equal | _is_poison(mine, other)).all())
+        return not bool((equal | is_filling(mine, other)).all())
 
     def settle(self) -> bool:
         """Remember what is written by now. Returns True when everything is."""
@@ -100,49 +97,15 @@ def _flat(storage: torch.UntypedStorage, dtype: torch.dtype) -> torch.Tensor:
     return view.set_(storage, 0, (storage.nbytes() // dtype.itemsize,), (1,))
 
 
-def _same(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Per element: the same bits."""
-    if mine.dtype.itemsize > 8:
-        a, b = (torch.view_as_real(t).contiguous().view(torch.int64) for t in (mine, other))
-        return (a == b).all(-1)
-    word = _WORDS[mine.dtype.itemsize]
-    return mine.contiguous().view(word) == other.contiguous().view(word)
-
-
-def _poisons(dtype: torch.dtype, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two fillings of n elements, for the types that are watched."""
-    if dtype in _INTEGERS:
-        generator = torch.Generator("cpu").manual_seed(n)
-        pattern = torch.randint(0, 2, (n,), generator=generator, device="cpu").to(dtype)
-        return pattern, (1 - pattern.to(torch.int8)).to(dtype)
-    first, second = (torch.full((1,), v, dtype=torch.float64, device="cpu").to(dtype).expand(n) for v in _FLOATS)
-    return first, second
-
-
-def _is_poison(mine: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Per element: the poison here and the other poison there. (Integers: 0 and 1, either way round.)"""
-    if mine.dtype in _INTEGERS:
-        a, b = mine.to(torch.int64), other.to(torch.int64)
-        return ((a == 0) & (b == 1)) | ((a == 1) & (b == 0))
-    if mine.dtype not in _WATCHED_FLOATS:
-        return torch.zeros(mine.shape, dtype=torch.bool, device=mine.device)
-    fillings = _poisons(mine.dtype, 1)
-    if mine.dtype.itemsize == 1:  # float8 has few operations: compare as bytes
-        x, y = (f.contiguous().view(torch.uint8).to(mine.device) for f in fillings)
-        return (mine.contiguous().view(torch.uint8) == x) & (other.contiguous().view(torch.uint8) == y)
-    x, y = (f.to(mine.device) for f in fillings)
-    return (mine == x) & (other == y)
-
-
-def fill_with_poison(tensor: Any) -> torch.Tensor | None:
-    """Fill what an allocation returned. Returns its memory as one run of elements; None where it was left alone."""
-    if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided or tensor.is_quantized:
-        return None
-    storage = tensor.untyped_storage()
-    if tensor.is_meta or not 0 < storage.nbytes() <= _LIMIT or tensor.dtype not in (*_INTEGERS, *_WATCHED_FLOATS):
-        return None
-    flat = _flat(storage, tensor.dtype)
-    return flat.copy_(_poisons(tensor.dtype, flat.numel())[0])
+def fill_with_poison(tensor: Any, start: int = 0) -> bool:
+    """Fill what an allocation returned, from byte `start` of its memory on. False where it was left alone."""
+    if not isinstance(tensor, torch.Tensor) or not is_plain(tensor) or tensor.is_quantized:
+        return False
+    size = tensor.untyped_storage().nbytes()
+    if not start < size <= _LIMIT or not watched(tensor.dtype) or start % tensor.element_size():
+        return False
+    fill(_flat(tensor.untyped_storage(), tensor.dtype)[start // tensor.element_size() :], 0)
+    return True
 
 
 class Poison:
@@ -151,14 +114,15 @@ class Poison:
     def __init__(self) -> None:
         self._shadows: dict[int, _Shadow] = {}
 
-    def fill(self, tensor: Any, op: str, place: Place) -> None:
-        """Poison what an allocation returned, and watch it."""
-        flat = fill_with_poison(tensor)
-        if flat is None:
+    def fill(self, tensor: Any, op: str, place: Place, start: int = 0) -> None:
+        """Poison what an allocation returned, from byte `start` of its memory on, and watch it."""
+        if not fill_with_poison(tensor, start):
             return
-        other = torch.empty_like(flat).copy_(_poisons(flat.dtype, flat.numel())[1])
+        storage = tensor.untyped_storage()
+        other = storage_bytes(storage).clone().untyped_storage()
+        fill(_flat(other, tensor.dtype)[start // tensor.element_size() :], 1)
         shape = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-        self._shadows[storage_id(tensor)] = _Shadow(tensor, other.untyped_storage(), op, place, shape)
+        self._shadows[storage._cdata] = _Shadow(tensor, other, op, place, shape)
 
     def touches(self, tensors: list[torch.Tensor]) -> bool:
         """True when an argument's memory has unwritten elements. To be asked before the call's first run."""
@@ -205,7 +169,7 @@ class Poison:
         """Unwritten elements in what the step hands out, one entry per place where they were made."""
         found: dict[tuple[str, Place], Read] = {}
         for tensor in tensors:
-            if tensor.layout is not torch.strided or not self.touches([tensor]):
+            if not is_plain(tensor) or not self.touches([tensor]):
                 continue
             shadow = self._shadows[storage_id(tensor)]
             measure = difference([tensor], [rebuild_on(tensor, shadow.other)])
@@ -228,7 +192,7 @@ class Poison:
         if (
             not isinstance(mine, torch.Tensor)
             or unlike(mine, other)
-            or not bool((_same(mine, other) | _is_poison(mine, other)).all())
+            or not bool((same(mine, other) | is_filling(mine, other)).all())
         ):
             return measure
         if storage_id(mine) in self._shadows:

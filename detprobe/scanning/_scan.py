@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -35,6 +36,7 @@ from detprobe.scanning._state import State
 from detprobe.scanning._step import Outcome, Step
 from detprobe.scanning._stress import load
 from detprobe.scanning._tally import Evidence, Tally
+from detprobe.scanning._tree import is_plain
 
 __all__ = ["scan"]
 
@@ -45,6 +47,7 @@ _COMPILED = (
     "The model, or a part of it, is compiled: it was scanned as eager. Fused kernels may add in another order, and "
     "differ where these do not."
 )
+_OWN_HOOKS = r"Using `torch.compile\(module\)` when there are global hooks"  # the hooks are those of the scan
 _TICK = 0.1  # s between two drawings of the progress bar
 _PARALLEL_GRAIN = 32768  # elements from which torch's CPU loops use threads (at::internal::GRAIN_SIZE)
 
@@ -213,7 +216,8 @@ class _Session:
         places = Places(modules)
         mode = ScanMode(plan, self._tally, places, self._state)
         try:
-            with around or nullcontext():
+            with around or nullcontext(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=_OWN_HOOKS)
                 outcome = self._step.run(mode, places, modules, self._state)
         except Exception as error:
             if hasattr(error, "add_note") and not isinstance(error, DetprobeError):
@@ -226,8 +230,9 @@ class _Session:
         mode, outcome = self._pass(
             Plan(replays=self._replays, fixes=fixes, variants=self._variants, deadline=deadline, tick=tick)
         )
-        for read in mode.poison.left_in(outcome.outputs):
-            mode.report_read(read, reader="(output)")
+        for name, tensors in (("(output)", outcome.outputs), ("(gradient)", outcome.gradients)):
+            for read in mode.poison.left_in(tensors):
+                mode.report_read(read, reader=name)
         self._notes += outcome.notes
         before = _digests(outcome)
         suspects = mode.deferred.read()
@@ -327,7 +332,7 @@ def _over(deadline: float | None) -> bool:
 
 
 def _digests(outcome: Outcome) -> list[Any]:
-    plain = [t for t in (*outcome.outputs, *outcome.gradients) if t.layout is torch.strided and not t.is_meta]
+    plain = [t for t in (*outcome.outputs, *outcome.gradients) if is_plain(t)]
     return [fingerprint([tensor.detach()]) for tensor in plain]
 
 

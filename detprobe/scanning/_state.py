@@ -20,6 +20,7 @@ from detprobe.scanning._generators import ProcessGenerators
 from detprobe.scanning._keep import Kept
 from detprobe.scanning._reach import reached
 from detprobe.scanning._schema import OpFacts
+from detprobe.scanning._tree import is_plain
 
 __all__ = ["State", "Undo"]
 
@@ -38,7 +39,7 @@ class Undo:
     def made(self, values: Iterable[Any]) -> None:
         """The scanned step made the memory of the tensors among these: nobody wants it back."""
         for value in values:
-            if isinstance(value, torch.Tensor) and value.layout is torch.strided and not value.is_meta:
+            if isinstance(value, torch.Tensor) and is_plain(value):
                 self._new.add(value.untyped_storage()._cdata)
 
     def protect(self, tensor: torch.Tensor) -> None:
@@ -51,7 +52,7 @@ class Undo:
     def protect_written(self, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """To be called before every op that writes an argument."""
         for tensor in written_by(facts, args, kwargs):
-            if tensor.layout is torch.strided and not tensor.is_meta:
+            if is_plain(tensor):
                 self.protect(tensor)
 
     def was(self, storage: torch.UntypedStorage, start: int, saved: torch.Tensor) -> None:
@@ -164,14 +165,14 @@ class State:
                     todo.append(following)
 
     def _keep_tensor(self, tensor: torch.Tensor) -> None:
-        if id(tensor) in self._tensors or tensor.is_meta:
+        if id(tensor) in self._tensors:
             return
-        if tensor.layout is torch.strided and not tensor.is_nested:
+        if is_plain(tensor):
             self._tensors[id(tensor)] = _Tensor(tensor)
             if not isinstance(tensor, torch.nn.Parameter) and tensor.untyped_storage().nbytes() <= _SMALL:
                 self.undo.protect(tensor)
         elif tensor.layout is torch.sparse_coo:
-            self._sparse.append((tensor.detach(), tensor.detach().clone()))
+            self._sparse.append((tensor, tensor.detach().clone()))
 
     def restore(self) -> None:
         """Put everything back. What failed first is raised at the end; the rest is restored all the same."""

@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 
-__all__ = ["describe", "map_tensors", "tensors_in"]
+__all__ = ["describe", "is_plain", "map_tensors", "tensors_in"]
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """True for a tensor with memory of its own that strides describe: what can be kept, filled and compared."""
+    return (
+        tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_nested and not tensor._is_zerotensor()
+    )
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
