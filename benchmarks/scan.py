@@ -179,9 +179,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    print(
-        f"{'model':<8}{'plain':>11}{'scan':>11}{'x (r+1) plain':>15}{'per call':>11}{'extra memory':>22}   in bounds"
-    )
+    print(f"{'model':<8}{'plain':>11}{'scan':>11}{'x (r+1) plain':>15}{'per call':>11}{'extra memory':>22}   in bounds")
     rows = []
     for make in (gpt2, schnet, tiny):
         row = measure(make.__name__, make, options.device, options.replays, options.rounds)

@@ -71,13 +71,13 @@ class PairGraph(nn.Module):
         return torch.stack([row, col]), edge.norm(dim=-1)
 
 
-def schnet(atoms: int = 300) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
+def schnet(atoms: int = 500) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     """SchNet of PyTorch Geometric with random weights, and atoms at the density of a metal."""
     geometric = optional("torch_geometric.nn")
     torch.manual_seed(0)
     model = geometric.SchNet(
-        hidden_channels=32,
-        num_filters=32,
+        hidden_channels=16,
+        num_filters=16,
         num_interactions=2,
         num_gaussians=16,
         cutoff=CUTOFF,
@@ -214,7 +214,7 @@ class Checkpointed(nn.Module):
 
 def checkpointed(use_reentrant: bool, kind: type[Block] = Block) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
-    return Checkpointed(use_reentrant, kind).train(), torch.randn(512, WIDTH, requires_grad=True)
+    return Checkpointed(use_reentrant, kind).train(), torch.randn(2048, WIDTH, requires_grad=True)
 
 
 class Filled(nn.Module):
@@ -275,7 +275,7 @@ class RacyGather(torch.autograd.Function):
     def forward(ctx: Any, table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(index)
         ctx.rows = len(table)
-        return table.index_select(0, index)
+        return table.index_select(0, index)  # custom gather
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -295,7 +295,7 @@ class Custom(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = Cube.apply(self.linear(x))
         if self.racy:
-            x = RacyGather.apply(x, torch.arange(8192) % len(x))  # custom gather
+            x = RacyGather.apply(x, torch.arange(8192) % len(x))
         return x
 
 
