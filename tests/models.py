@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,30 @@ def verdicts(report: detprobe.Report, op: str) -> set[str]:
     found = {row.verdict for row in report.ops if row.op == op}
     assert found, f"{op} was never seen; seen: {sorted({row.op for row in report.ops})}"
     return found
+
+
+def threads_overlap() -> bool:
+    """A control: a sum that two threads reach, 8 times. On cores that are busy elsewhere threads take turns instead."""
+    generator = torch.Generator().manual_seed(0)
+    index, terms = torch.randint(0, 500, (38000,), generator=generator), torch.randn(38000, 3, generator=generator)
+    sums = [torch.zeros(500, 3).index_put((index,), terms, accumulate=True) for _ in range(8)]
+    return len({total.numpy().tobytes() for total in sums}) >= 4
+
+
+def racing(run: Callable[[], detprobe.Report], limit: float = 180.0) -> detprobe.Report:
+    """The report of a scan while which threads overlapped, by the control before and after it.
+
+    A scan that finds something counts in any case: a busy machine hides races and makes none.
+    """
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        if not threads_overlap():
+            time.sleep(0.05)
+            continue
+        report = run()
+        if report.findings or threads_overlap():
+            return report
+    return pytest.fail(f"no two threads overlapped in {limit:g} s: this machine is too busy to show a race")
 
 
 # ---------------------------------------------------------------------------------------------------- published models

@@ -80,21 +80,31 @@ class _Stack(NamedTuple):
 
 def _walk(frame: FrameType | None, in_backward: bool) -> _Stack:
     library: tuple[str, int] | None = None
-    below_engine, recomputed = True, False
+    below_engine = in_backward
     while frame is not None:
         code = frame.f_code
         kind = _kind(code.co_filename)
         if kind == _USER:
+            recomputed = below_engine and _is_recomputed(frame.f_back)
             return _Stack((code.co_filename, frame.f_lineno), library, below_engine, recomputed)
-        if kind == _CHECKPOINT:
-            recomputed = recomputed or below_engine
-        elif kind in (_LIBRARY, _OPTIMIZER):
-            if in_backward and code.co_name == "_engine_run_backward":
+        if kind in (_LIBRARY, _OPTIMIZER):
+            if code.co_name == "_engine_run_backward":
                 below_engine = False
             if library is None or (kind == _OPTIMIZER and _kind(library[0]) != _OPTIMIZER):
                 library = (code.co_filename, frame.f_lineno)
         frame = frame.f_back
-    return _Stack(None, library, below_engine, recomputed)
+    return _Stack(None, library, below_engine, False)
+
+
+def _is_recomputed(frame: FrameType | None) -> bool:
+    """True when a checkpoint stands between this frame and the engine."""
+    while frame is not None:
+        if _kind(frame.f_code.co_filename) == _CHECKPOINT:
+            return True
+        if frame.f_code.co_name == "_engine_run_backward":
+            return False
+        frame = frame.f_back
+    return False
 
 
 def shown_path(file: str) -> str:
