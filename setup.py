@@ -27,6 +27,7 @@ def find_toolkit() -> None:
 
 find_toolkit()
 try:
+    import pybind11
     import torch
     from torch.utils.cpp_extension import CUDA_HOME, BuildExtension, CppExtension, CUDAExtension
 except ImportError:
@@ -35,7 +36,6 @@ except ImportError:
         "    pip install torch numpy setuptools wheel ninja pybind11\n"
         "    pip install --no-build-isolation -e ."
     )
-import pybind11
 
 ROOT = Path(__file__).parent
 # Contraction would fuse a * b + c into one rounding where the text of an order says two.

@@ -28,14 +28,14 @@ def test_a_racy_backward_raises_an_assertion_error_that_holds_the_finding() -> N
 
 
 def test_keywords_reach_the_function() -> None:
-    seen = []
-
     def scaled(x: torch.Tensor, *, by: float) -> torch.Tensor:
-        seen.append(by)
+        if by != 2.0:
+            raise ValueError(f"by is {by}")
         return x * by
 
     detprobe.assert_deterministic(scaled, (torch.randn(3),), {"by": 2.0})
-    assert set(seen) == {2.0}
+    with pytest.raises(ValueError, match="by is 3"):
+        detprobe.assert_deterministic(scaled, (torch.randn(3),), {"by": 3.0})
 
 
 def test_functions_without_tensors_or_gradients_are_fine() -> None:

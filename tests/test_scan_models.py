@@ -18,6 +18,7 @@ from torch import nn
 
 import detprobe
 
+
 def scan(model: Any, inputs: Any, **options: Any) -> detprobe.Report:
     return detprobe.scan(model, inputs, **options)
 
@@ -79,7 +80,7 @@ def test_the_forces_of_schnet_are_found_in_twenty_scans_of_twenty_and_nothing_el
 # ------------------------------------------------------------------------------------------------------ language models
 
 # Dropout is drawn by bernoulli_ on the CPU: one call per dropout layer and step. GPT-2: embeddings, then attention,
-# its output and the MLP of 2 layers; BERT the same; Mixtral: attention, and the router's jitter (uniform_), of 2 layers.
+# its output and the MLP of 2 layers; BERT the same; Mixtral: attention of 2 layers, and the router's jitter (uniform_).
 LANGUAGE = {
     "gpt2": (models.gpt2, {"aten::bernoulli_": 7}),
     "bert": (models.bert, {"aten::bernoulli_": 7}),
@@ -124,7 +125,7 @@ def test_dropout_is_off_in_eval_and_no_row_is_random(name: str) -> None:
     assert {row.verdict for row in report.ops} == {"stable"}
 
 
-# ------------------------------------------------------------------------------------- convolutions, recurrent, optimizer
+# --------------------------------------------------------------------------------- convolutions, recurrent, optimizer
 
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], str]] = {
     "sgd": (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, foreach=False), "aten::add_"),
@@ -209,7 +210,7 @@ def test_ops_that_a_checkpoint_computes_again_have_the_lines_of_the_forward(use_
             assert models.ends_at(row.location, "F.gelu(self.up(self.norm(x)))"), row
 
 
-# -------------------------------------------------------------------------------------- memory, integers, NaN, Functions
+# ----------------------------------------------------------------------------------- memory, integers, NaN, Functions
 
 
 def rows_of_data(requires_grad: bool = True) -> torch.Tensor:
