@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ VOCABULARY = 512
 
 def optional(name: str) -> Any:
     """An optional package; in CI its absence is a failure, not a skip."""
-    if os.environ.get("DETPROBE_CI") == "1":
-        return importlib.import_module(name)
-    return pytest.importorskip(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # what others warn of while they are imported
+        if os.environ.get("DETPROBE_CI") == "1":
+            return importlib.import_module(name)
+        return pytest.importorskip(name)
 
 
 def line_of(text: str, file: str | Path = HERE) -> int:
