@@ -2,9 +2,103 @@
 
 Nothing here imports the extension, torch or the rest of detprobe. The text that it follows is csrc/README.md; the CPU
 kernels, the emulated CUDA kernels and the CUDA kernels have to give the same bits.
+
+The reductions work on rows: an op takes [rows, n] arrays of acc, which `widen` makes of stored elements, and gives acc
+before its one rounding, which is `narrow`:
+
+    narrow(softmax(widen(bits, "bfloat16")), "bfloat16")
 """
 
+from detprobe.reference.arithmetic import fma
+from detprobe.reference.backward import (
+    batch_norm_inference_backward,
+    batch_norm_training_backward,
+    cumsum_backward,
+    dot_backward,
+    layer_norm_backward,
+    log_softmax_backward,
+    logsumexp_backward,
+    mean_backward,
+    rms_norm_backward,
+    softmax_backward,
+    std_backward,
+    sum_backward,
+    var_backward,
+    vector_norm_backward,
+)
 from detprobe.reference.compare import Format, Kind, Record, compare
 from detprobe.reference.digest import digest
+from detprobe.reference.exact import exact_sum_rows
+from detprobe.reference.formats import acc_dtype, narrow, widen
+from detprobe.reference.functions import exp, log
+from detprobe.reference.losses import CrossEntropy, cross_entropy, cross_entropy_backward
+from detprobe.reference.ops import (
+    Normalized,
+    batch_norm_inference,
+    batch_norm_training,
+    dot,
+    layer_norm,
+    log_softmax,
+    logsumexp,
+    mean,
+    rms_norm,
+    running_average,
+    softmax,
+    std,
+    var,
+    vector_norm,
+)
+from detprobe.reference.order import largest_rows, max_rows, min_rows, sum_products, sum_rows
+from detprobe.reference.scan import cumsum_rows
 
-__all__ = ["Format", "Kind", "Record", "compare", "digest"]
+__all__ = [
+    "CrossEntropy",
+    "Format",
+    "Kind",
+    "Normalized",
+    "Record",
+    "acc_dtype",
+    "batch_norm_inference",
+    "batch_norm_inference_backward",
+    "batch_norm_training",
+    "batch_norm_training_backward",
+    "compare",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "cumsum_backward",
+    "cumsum_rows",
+    "digest",
+    "dot",
+    "dot_backward",
+    "exact_sum_rows",
+    "exp",
+    "fma",
+    "largest_rows",
+    "layer_norm",
+    "layer_norm_backward",
+    "log",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "logsumexp_backward",
+    "max_rows",
+    "mean",
+    "mean_backward",
+    "min_rows",
+    "narrow",
+    "rms_norm",
+    "rms_norm_backward",
+    "running_average",
+    "softmax",
+    "softmax_backward",
+    "std",
+    "std_backward",
+    "sum_backward",
+    "sum_products",
+    "sum_rows",
+    "var",
+    "var_backward",
+    "vector_norm",
+    "vector_norm_backward",
+    "widen",
+]
