@@ -2,6 +2,8 @@
 
 Everything static is in pyproject.toml. DETPROBE_CUDA=0 leaves CUDA out, =1 demands it; unset, it is built when torch
 has CUDA and a toolkit is there, also on a machine without a GPU. FORCE_CUDA=1 means the same as DETPROBE_CUDA=1.
+DETPROBE_ISA=baseline leaves out the kernels for AVX2 and AVX-512, and DETPROBE_CXXFLAGS are flags behind our own: both
+are for builds that are thrown away.
 """
 
 import os
@@ -38,8 +40,10 @@ except ImportError:
     )
 
 ROOT = Path(__file__).parent
-# Contraction would fuse a * b + c into one rounding where the text of an order says two.
-HOST_FLAGS = ["-O3", "-ffp-contract=off", "-fno-fast-math", "-fvisibility=hidden", "-Wall"]
+# -O2: the kernels are written in vectors, and -O3 only takes longer. Contraction would fuse a * b + c into one rounding
+# where the text of an order says two.
+HOST_FLAGS = ["-O2", "-ffp-contract=off", "-fno-fast-math", "-fvisibility=hidden", "-Wall"]
+HOST_FLAGS += os.environ.get("DETPROBE_CXXFLAGS", "").split()
 DEVICE_FLAGS = [
     *("-O3", "-fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false", "-lineinfo"),
     "-Xcompiler=-ffp-contract=off",
@@ -78,12 +82,20 @@ def sources(*patterns: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / "csrc").glob(pattern))
 
 
+def instruction_sets() -> tuple[list[str], list[tuple[str, None]]]:
+    """The files of DETPROBE_ISA, by default all, and the macros that say which are left out. Baseline always is in."""
+    wanted = {"baseline", *os.environ.get("DETPROBE_ISA", "avx2 avx512").split()}
+    files = [name for name in sources("cpu/isa_*.cpp") if Path(name).stem.removeprefix("isa_") in wanted]
+    return files, [(f"DETPROBE_WITHOUT_{name.upper()}", None) for name in ("avx2", "avx512") if name not in wanted]
+
+
 def headers() -> list[str]:
     return [str(path) for path in (ROOT / "csrc").rglob("*") if path.suffix in (".h", ".cuh")]
 
 
 def extensions() -> list:
-    ops = sources("*.cpp", "cpu/*.cpp")
+    isa, macros = instruction_sets()
+    ops = sources("*.cpp", "cpu/[!i]*.cpp", "tensor/*.cpp") + isa
     if wants_cuda():
         defines = [
             ("DETPROBE_CUDA_VERSION", f'"{torch.version.cuda}"'),
@@ -92,12 +104,14 @@ def extensions() -> list:
         native = CUDAExtension(
             "detprobe._C",
             ops + sources("cuda/*.cpp", "cuda/*.cu"),
-            define_macros=defines,
+            define_macros=defines + macros,
             extra_compile_args={"cxx": HOST_FLAGS, "nvcc": DEVICE_FLAGS},
             depends=headers(),
         )
     else:
-        native = CppExtension("detprobe._C", ops, extra_compile_args={"cxx": HOST_FLAGS}, depends=headers())
+        native = CppExtension(
+            "detprobe._C", ops, define_macros=macros, extra_compile_args={"cxx": HOST_FLAGS}, depends=headers()
+        )
     emulator = CppExtension(
         "detprobe._emulator",
         sources("emulator/*.cpp"),

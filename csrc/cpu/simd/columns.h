@@ -1,0 +1,215 @@
+// DSUM-1 down columns that lie side by side: vectors go across the rows of the job. Included once per instruction set.
+
+constexpr int64_t kFar = 1 << 16;  // bytes between elements of a row from which they are fetched ahead
+
+// One block of one stretch of rows: where its k elements lie from the first row on.
+struct Down {
+  int64_t k;
+  int64_t a[kBlock], b[kBlock];
+};
+
+// What a step reads: rows of the job from one on, elements of the row from one on.
+template <class A>
+struct ColumnInput {
+  const A* x;
+  const A* y;
+  const A* e[kVectors];
+  A e_constant[kVectors];
+  const A* p[kParams];
+  A p_constant[kParams];
+};
+
+// Folds s[lane][row], the first `present` of 32 lanes, `count` rows: an absent lane changes nothing, so it is left out.
+template <class C, class A>
+void fold_columns(A* s, int64_t present, int64_t count, A* out, int& which) {
+  using V = V_<A>;
+  for (int64_t h = kLanes / 2; h > 0; h /= 2) {
+    if (present <= h) continue;
+    for (int64_t i = 0; i < (present - h) * count; i += kWidth<A>) {
+      store_bits(s + i, C::combine(load_bits<V>(s + i), load_bits<V>(s + h * count + i)));
+    }
+    present = h;
+  }
+  std::copy_n(s, count, out);
+  ++which;
+}
+
+template <class C, class A>
+DETPROBE_FN void fill_lanes(A* s, int64_t n) {
+  for (int64_t i = 0; i < n; i += kWidth<A>) store_bits(s + i, splat<V_<A>>(C::template identity<A>()));
+}
+
+// Rows 0 .. count - 1, whole vectors of them: all 32 lanes of each, s[step][lane][row], then the fold into out[step].
+// Elements are read in the order of memory; the lanes stay in the first cache.
+template <class A, class... S>
+__attribute__((noinline)) void column_tile(List<S...>, const ColumnInput<A>& in, const Down& down, int64_t c,
+                                           int64_t count, A* s, A* const* out) {
+  using V = V_<A>;
+  constexpr int W = kWidth<A>;
+  constexpr bool kX = (S::kX || ...), kY = (S::kY || ...);
+  constexpr int kE = (S::kE | ...), kP = (S::kP | ...);
+  const int64_t next_step = kLanes * count;
+  const bool far = down.k > 1 && std::abs(down.a[1] - down.a[0]) * static_cast<int64_t>(sizeof(A)) >= kFar;
+  // Rows r, r + 32, .. of one lane, R of them: the lane is loaded and stored once for all.
+  const auto rows = [&](auto many, int64_t r, const auto& lane_at) {
+    constexpr int R = decltype(many)::value;
+    const A *x[R], *y[R];
+    V e[R][kVectors];
+#pragma GCC unroll 4
+    for (int i = 0; i < R; ++i) {
+      const int64_t at = r + i * kLanes;
+      x[i] = in.x + (kX ? down.a[at] + c : 0);
+      y[i] = in.y + (kY ? down.b[at] + c : 0);
+      if (kX && far && at + 1 < down.k) {  // too far away for the hardware to guess
+        const char* next = reinterpret_cast<const char*>(in.x + down.a[at + 1] + c);
+        for (int64_t byte = 0; byte < count * static_cast<int64_t>(sizeof(A)); byte += 64)
+          __builtin_prefetch(next + byte);
+      }
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        if (kE >> v & 1) e[i][v] = splat<V>(in.e[v] ? in.e[v][at] : in.e_constant[v]);
+      }
+    }
+    A* lane = s + r % kLanes * count;
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < count; j += W) {
+      V p[kParams];
+#pragma GCC unroll 8
+      for (int q = 0; q < kParams; ++q) {
+        if (kP >> q & 1) p[q] = in.p[q] ? load_bits<V>(in.p[q] + c + j) : splat<V>(in.p_constant[q]);
+      }
+      V sums[] = {lane_at(lane + j, splat<V>(S::Combine::template identity<A>()))..., V{}};
+      if constexpr (sizeof...(S) == 2) sums[1] = lane_at(lane + next_step + j, sums[1]);
+#pragma GCC unroll 4
+      for (int i = 0; i < R; ++i) {
+        const V at_x = kX ? load_bits<V>(x[i] + j) : V{}, at_y = kY ? load_bits<V>(y[i] + j) : V{};
+        int which = 0;
+        ((sums[which] = S::apply(sums[which], at_x, at_y, e[i], p), ++which), ...);
+      }
+      store_bits(lane + j, sums[0]);
+      if constexpr (sizeof...(S) == 2) store_bits(lane + next_step + j, sums[1]);
+    }
+  };
+  const auto fresh = [](const A*, V identity) { return identity; };
+  const auto stored = [](const A* at, V) { return load_bits<V>(at); };
+  using One = std::integral_constant<int, 1>;
+  using Four = std::integral_constant<int, 4>;
+  const int64_t first = std::min<int64_t>(kLanes, down.k), many = 4 * kLanes;
+  int64_t r = 0;
+  if (down.k >= many) {
+    int which = 0;
+    (fill_lanes<typename S::Combine>(s + next_step * which++, next_step), ...);
+    for (; r + many <= down.k; r += many) {
+      for (int64_t l = 0; l < kLanes; ++l) rows(Four(), r + l, stored);
+    }
+  }
+  for (; r < first; ++r) rows(One(), r, fresh);
+  for (; r < down.k; ++r) rows(One(), r, stored);
+  int which = 0;
+  (fold_columns<typename S::Combine>(s + next_step * which, first, count, out[which] + c, which), ...);
+}
+
+// Room of one thread: what a block looks like, and copies of rows that do not fill a vector or are not in acc.
+template <class A>
+struct ColumnScratch {
+  static constexpr int64_t kRows = 128;  // at a time: the lanes of f32 are half of a first cache
+  Down down, copied;
+  alignas(64) A lanes[kLanes * kRows];
+  A out[2][kRows], p[kParams][kRows];
+  std::vector<A> x, y;
+};
+
+// k elements of some rows, from row c on, in acc, `wide` apart; zeros lie beside them.
+template <class A>
+const A* copied(const Typed<A>& t, bool wanted, const void* p, int64_t c, const int64_t* at, int64_t k,
+                const Layout& run, int64_t wide, std::vector<A>& to) {
+  if (!wanted) return nullptr;
+  to.assign(k * wide, A(0));
+  for (int64_t r = 0; r < k; ++r) {
+    const char* from = static_cast<const char*>(p) + (at[r] + c) * t.size;
+    gather(t.type, from, false, Walk(run, 0), run.sizes[0], to.data() + r * wide);
+  }
+  return to.data();
+}
+
+// `count` rows of one block, from row c of where x and y point on; out[step][row].
+template <class A, class... S>
+void column_block(List<S...> steps, const Typed<A>& t, const ColumnInput<A>& in, const void* x, const void* y,
+                  ColumnScratch<A>& scratch, int64_t count, A* const* out) {
+  constexpr int W = kWidth<A>;
+  constexpr int64_t kRows = ColumnScratch<A>::kRows / sizeof...(S);
+  for (int64_t c = 0; c < count;) {
+    const int64_t whole = std::min<int64_t>(kRows, (count - c) / W * W);
+    if (t.is_native && whole > 0) {
+      column_tile<A>(steps, in, scratch.down, c, whole, scratch.lanes, out);
+      c += whole;
+      continue;
+    }
+    // Rows that do not fill a vector, or are not in acc, are copied.
+    const int64_t part = std::min<int64_t>(t.is_native ? W : kRows, count - c), wide = (part + W - 1) / W * W;
+    const Layout run = run_of(part);
+    ColumnInput<A> few = in;
+    scratch.copied.k = scratch.down.k;
+    for (int64_t r = 0; r < scratch.down.k; ++r) scratch.copied.a[r] = scratch.copied.b[r] = r * wide;
+    few.x = copied(t, (S::kX || ...), x, c, scratch.down.a, scratch.down.k, run, wide, scratch.x);
+    few.y = copied(t, (S::kY || ...), y, c, scratch.down.b, scratch.down.k, run, wide, scratch.y);
+#pragma GCC unroll 8
+    for (int q = 0; q < kParams; ++q) {
+      if (!in.p[q]) continue;
+      std::fill_n(scratch.p[q], wide, A(1));
+      std::copy_n(in.p[q] + c, part, scratch.p[q]);
+      few.p[q] = scratch.p[q];
+    }
+    A* const room[] = {scratch.out[0], scratch.out[1]};
+    column_tile<A>(steps, few, scratch.copied, 0, wide, scratch.lanes, room);
+    for (size_t q = 0; q < sizeof...(S); ++q) std::copy_n(room[q], part, out[q] + c);
+    c += part;
+  }
+}
+
+// sums[step][row][block] of a job whose rows lie side by side, in acc.
+template <class A, class... S>
+void column_pass(List<S...> steps, const Typed<A>& t, A* const* sums) {
+  const Geometry& g = t.job.g;
+  const int64_t wide = g.kept.sizes[g.kept.dims - 1], stretches = g.rows / wide, count = blocks_of(g.n);
+  const int64_t tile = std::min<int64_t>(512, wide), tiles = (wide + tile - 1) / tile;
+  const int64_t grain = std::max<int64_t>(1, kGrain / (tile * std::min<int64_t>(g.n, kBlock)));
+  at::parallel_for(0, stretches * count * tiles, grain, [&](int64_t begin, int64_t end) {
+    const FloatMode mode;
+    const std::unique_ptr<ColumnScratch<A>> scratch(new ColumnScratch<A>);
+    std::vector<A> room(count > 1 ? tile * sizeof...(S) : 0);
+    int64_t known = -1;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t stretch = task / (count * tiles), block = task / tiles % count, c = task % tiles * tile;
+      if (known != block) {
+        known = block;
+        scratch->down.k = std::min<int64_t>(kBlock, g.n - block * kBlock);
+        Walk walk(g.reduced, block * kBlock);
+        for (int64_t r = 0; r < scratch->down.k; ++r, walk.go(1)) {
+          scratch->down.a[r] = walk.a;
+          scratch->down.b[r] = walk.b;
+        }
+      }
+      const int64_t row = stretch * wide + c, width = std::min(tile, wide - c);
+      const Walk base(g.kept, row);
+      const void *x = (S::kX || ...) ? t.x(base.a) : nullptr, *y = (S::kY || ...) ? t.y(base.b) : nullptr;
+      ColumnInput<A> in{static_cast<const A*>(x), static_cast<const A*>(y), {}, {}, {}, {}};
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        in.e[v] = t.e[v] ? t.e[v] + block * kBlock : nullptr;
+        in.e_constant[v] = t.e_constant[v];
+      }
+#pragma GCC unroll 8
+      for (int q = 0; q < kParams; ++q) {
+        in.p[q] = t.p[q] ? t.p[q] + row : nullptr;
+        in.p_constant[q] = t.p_constant[q];
+      }
+      A* out[2];
+      for (size_t q = 0; q < sizeof...(S); ++q) out[q] = count == 1 ? sums[q] + row : room.data() + q * tile;
+      column_block(steps, t, in, x, y, *scratch, width, out);
+      for (size_t q = 0; count > 1 && q < sizeof...(S); ++q) {
+        for (int64_t i = 0; i < width; ++i) sums[q][(row + i) * count + block] = out[q][i];
+      }
+    }
+  });
+}
