@@ -3,18 +3,13 @@
 A check that cannot fail says nothing, so tests/emulated plants faults, and each has to be caught.
 """
 
-import importlib.machinery
-import importlib.util
-import os
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import numpy as np
-import pybind11
 import pytest
 import torch
 from bit_patterns import FORMATS, corners, logical_bytes, place, words_of
+from emulated_module import build
 
 from detprobe import _emulator, reference
 from detprobe.reference import Format, Kind, Record
@@ -127,24 +122,8 @@ def test_the_kinds_have_the_numbers_of_the_header():
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory):
-    """tests/emulated, compiled with the host's compiler."""
-    target = tmp_path_factory.mktemp("emulated") / f"emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
-    command = [
-        *os.environ.get("CXX", "c++").split(),
-        *"-std=c++17 -O1 -g0 -fPIC -shared -fvisibility=hidden -ffp-contract=off".split(),
-        f"-I{pybind11.get_include()}",
-        f"-I{sysconfig.get_path('include')}",
-        str(ROOT / "tests" / "emulated" / "faults.cpp"),
-        str(ROOT / "csrc" / "emulator" / "emulator.cpp"),
-        *("-o", str(target)),
-    ]
-    plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # a sanitizer is for the tests
-    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    loader = importlib.machinery.ExtensionFileLoader("emulated", str(target))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("emulated", loader))
-    loader.exec_module(module)
-    return module
+    """tests/emulated/faults.cpp, compiled with the host's compiler."""
+    return build("faults", tmp_path_factory.mktemp("emulated"))
 
 
 NUMBERS = [(i * 0x9E3779B97F4A7C15) % 2**40 for i in range(512)]

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#define DETPROBE_UNROLL _Pragma("unroll")
+
 namespace detprobe {
 
 using Stream = cudaStream_t;
@@ -24,6 +26,8 @@ void launch(dim3 grid, dim3 block, Stream stream, void (*kernel)(Parameters...),
 #else
 
 #include "../emulator/emulator.h"
+
+#define DETPROBE_UNROLL
 
 #endif
 

@@ -8,6 +8,7 @@
 
 #include "../cuda/compare.cuh"
 #include "../cuda/digest.cuh"
+#include "kernels.h"
 
 namespace py = pybind11;
 
@@ -61,5 +62,10 @@ PYBIND11_MODULE(_emulator, m) {
   m.doc() = "detprobe's CUDA kernels on the CPU: threads as fibers, in an order that a seed decides.";
   m.def("compare", &detprobe::compare, py::arg("a"), py::arg("b"), py::arg("sizes"), py::arg("strides_a"),
         py::arg("strides_b"), py::arg("format"), py::arg("seed"));
+  m.def(
+      "kernels",
+      [](uint64_t seed, bool fused) { return reinterpret_cast<intptr_t>(&detprobe::emulator::kernels(seed, fused)); },
+      "The address of the table of the reductions, for torch.ops.detprobe._emulate; seed and fused hold from now on.",
+      py::arg("seed"), py::kw_only(), py::arg("fused") = true);
   m.def("digest", &detprobe::digest, py::arg("data"), py::arg("element_bytes"), py::arg("sizes"), py::arg("seed"));
 }

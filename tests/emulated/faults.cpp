@@ -154,7 +154,7 @@ std::vector<uint64_t> digest(uintptr_t data, int64_t bytes, int32_t size, uint32
 
 }  // namespace
 
-PYBIND11_MODULE(emulated, m) {
+PYBIND11_MODULE(faults, m) {
   const auto def = [&m](const char* name, void (*kernel)(const int64_t*, int64_t*)) {
     m.def(name, [kernel](const Words& in, size_t size, uint64_t seed) { return start(kernel, in, size, seed); });
   };

@@ -1,0 +1,34 @@
+// The table of the reductions on CUDA (arith/job.h).
+#include "device_kernels.h"
+#include "exact.cuh"
+
+namespace detprobe {
+namespace {
+
+const char* status() {
+  const cudaError_t error = cudaGetLastError();  // of the launches; never waits
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+const char* run(const Job& job) {
+  cuda::run(job, {});
+  return status();
+}
+const char* scan(const ScanJob& job) {
+  cuda::scan(job);
+  return status();
+}
+const char* exact(const ExactJob& job) {
+  run_exact_sum(job.type, job.g, job.x, job.workspace, job.out, static_cast<Stream>(job.stream));
+  return status();
+}
+
+int64_t run_workspace(const Job& job) { return cuda::run_workspace(job, {}); }
+int64_t exact_workspace(const ExactJob& job) { return exact_sum_workspace(job.type, job.g); }
+
+}  // namespace
+
+extern const Kernels kCuda;
+const Kernels kCuda = {"CUDA", run, scan, exact, run_workspace, cuda::scan_workspace, exact_workspace};
+
+}  // namespace detprobe
