@@ -9,11 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detprobe import nn, ops
     from detprobe.errors import DetprobeError, NondeterminismError, NotAvailableError
     from detprobe.result import Finding, OpRow, Report, Trial
     from detprobe.scanning import assert_deterministic, scan
 
 __version__ = "0.1.0"
+
+_ROOMS = ("nn", "ops")
 
 _HOMES = {
     "DetprobeError": "detprobe.errors",
@@ -36,11 +39,15 @@ __all__ = [
     "Report",
     "Trial",
     "assert_deterministic",
+    "nn",
+    "ops",
     "scan",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"detprobe.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'detprobe' has no attribute {name!r}")

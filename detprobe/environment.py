@@ -18,7 +18,7 @@ _PACKAGES = ("numpy", "triton", "torchvision", "torch_geometric", "transformers"
 _VARIABLES = (
     *("CUBLAS_WORKSPACE_CONFIG", "CUDA_LAUNCH_BLOCKING", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "KMP_DETERMINISTIC_REDUCTION", "ONEDNN_MAX_CPU_ISA"),
-    *("ATEN_CPU_CAPABILITY", "PYTHONHASHSEED", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+    *("ATEN_CPU_CAPABILITY", "DETPROBE_CPU", "PYTHONHASHSEED", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
 )
 
 
@@ -34,6 +34,7 @@ def read() -> dict[str, Any]:
     found: dict[str, Any] = {
         "detprobe": __version__,
         "build": _build(),
+        "kernels": _kernels(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": str(torch.__version__),
@@ -83,6 +84,16 @@ def _build() -> str:
     except ImportError as error:
         return f"not built ({error})"
     return str(torch.ops.detprobe.build_info())
+
+
+def _kernels() -> str:
+    """The instruction set of the kernels that are used, or why there is none."""
+    try:
+        import detprobe._C  # noqa: F401 - registers torch.ops.detprobe
+
+        return str(torch.ops.detprobe.cpu_capability())
+    except (ImportError, RuntimeError) as error:  # not built, or a DETPROBE_CPU that means nothing
+        return f"none ({str(error).splitlines()[0]})"
 
 
 def _flags() -> dict[str, Any]:

@@ -6,11 +6,14 @@ A text says what was expected, what was got, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentIndexError",
+    "ArgumentRuntimeError",
     "ArgumentTypeError",
     "ArgumentValueError",
     "DetprobeError",
     "NondeterminismError",
     "NotAvailableError",
+    "UnsupportedError",
 ]
 
 
@@ -24,6 +27,18 @@ class ArgumentTypeError(DetprobeError, TypeError):
 
 class ArgumentValueError(DetprobeError, ValueError):
     """An argument has the right type and a value that cannot be used."""
+
+
+class ArgumentIndexError(DetprobeError, IndexError):
+    """A dimension or a class is out of range, where torch raises IndexError."""
+
+
+class ArgumentRuntimeError(DetprobeError, RuntimeError):
+    """Arguments that do not fit together (shapes, dtypes, devices), where torch raises RuntimeError."""
+
+
+class UnsupportedError(DetprobeError, NotImplementedError):
+    """A dtype, layout or variant for which there is no kernel, where torch raises NotImplementedError."""
 
 
 class NotAvailableError(DetprobeError, RuntimeError):
