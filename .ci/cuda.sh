@@ -25,8 +25,8 @@ trap 'rm -rf "$tree"' EXIT
 git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$tree"
 cd "$tree"
 echo "cuda: build with $("$venv/bin/python" -c 'import torch; print("torch", torch.__version__)')"
-# One architecture and PTX, to stay in time.
-PATH="$venv/bin:$PATH" DETPROBE_CUDA=1 TORCH_CUDA_ARCH_LIST="9.0+PTX" \
+# One architecture and PTX, and one instruction set of the CPU, to stay in time.
+PATH="$venv/bin:$PATH" DETPROBE_CUDA=1 DETPROBE_ISA=baseline TORCH_CUDA_ARCH_LIST="9.0+PTX" \
   "$venv/bin/python" setup.py -q build_ext --inplace > build.log 2>&1 || { cat build.log; exit 1; }
 
 "$venv/bin/python" - << 'PY'

@@ -25,5 +25,7 @@ part environment "$python" -m detprobe env
 part tests "$python" -m pytest -q -p no:cacheprovider tests -k "cuda or bits or emulator"
 part scan_cuda "$python" benchmarks/scan.py --device cuda --json "$out/scan_cuda.json"
 part scan_cpu "$python" benchmarks/scan.py --device cpu --rounds 3 --json "$out/scan_cpu.json"
+part reductions "$python" -m benchmarks.reductions --device cuda --json "$out/reductions_cuda.json" \
+  --plot "$out/reductions_cuda.png"
 printf '%s\n' "${table[@]}" | tee "$out/table.txt"
 exit $status
