@@ -1,4 +1,8 @@
-"""What must not decide a bit of a result: threads, the rest of the batch, and the caller's floating-point modes."""
+"""What must not decide a bit of a result: threads, the rest of the batch, and the caller's floating-point modes.
+
+The test of threads cannot fail as long as the extension is compiled without OpenMP (csrc/README.md, "Known limit"): it
+is for the build that has it.
+"""
 
 from __future__ import annotations
 
