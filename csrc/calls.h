@@ -1,10 +1,25 @@
-// The functions of the Python module `detprobe._C`.
+// The small ops for Python, without the parsing that torch.ops does: functions of the module `detprobe._C`.
+//
+// Each returns None where it does not want to decide: another type than torch.Tensor, a mode of __torch_function__,
+// functorch, another dtype, a dimension out of range, an error of any kind. The caller (detprobe/ops) then goes the
+// long way, which checks the arguments and says what is wrong. The ops are called through the dispatcher, so that
+// autograd, autocast, dispatch modes and profilers see them.
 #pragma once
 
 #include <Python.h>
 
 namespace detprobe {
 
-extern PyMethodDef kCalls[];
+// The functions, by the ops that they call: calls_sums.cpp, calls_rows.cpp.
+PyObject* call_sum(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_mean(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_exact_sum(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_dot(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_vector_norm(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_cumsum(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_softmax(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_layer_norm(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_batch_norm(PyObject*, PyObject* const* args, Py_ssize_t count);
 
 }  // namespace detprobe

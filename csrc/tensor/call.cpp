@@ -26,6 +26,10 @@ Tensor new_tensor(at::IntArrayRef sizes, at::ScalarType type, const Tensor& like
   return at::empty(sizes, like.options().dtype(type));
 }
 
+Tensor new_tensor_like(const Tensor& x) {
+  return x.is_contiguous() ? new_tensor(x.sizes(), x.scalar_type(), x) : at::empty_like(x);
+}
+
 }  // namespace
 
 const Kernels& kernels_for([[maybe_unused]] const Tensor& t) {
@@ -83,11 +87,20 @@ Call::Call(Op op, const Tensor& x, Dims dims, const Tensor* y) : x_(x), acc_(acc
   const bool all = !dims || dims->empty() || count == 0;
   std::fill_n(reduced_, count, all);
   for (size_t i = 0; !all && i < dims->size(); ++i) reduced_[at::maybe_wrap_dim((*dims)[i], count)] = true;
+  start_from(op, y);
+}
+
+Call::Call(Op op, const Tensor& x, EachElement) : x_(x), acc_(acc_type(x.scalar_type())) {
+  std::fill_n(reduced_, x.dim(), false);
+  start_from(op, nullptr);
+}
+
+void Call::start_from(Op op, const Tensor* y) {
   job_.op = op;
-  job_.type = type_of(x);
+  job_.type = type_of(x_);
   if (y) {
-    y_ = y->scalar_type() == x.scalar_type() ? *y : y->to(x.scalar_type());
-    TORCH_CHECK(y_.sizes() == x.sizes() && y_.device() == x.device(), "expected two tensors of one shape and device");
+    y_ = y->scalar_type() == x_.scalar_type() ? *y : y->to(x_.scalar_type());
+    TORCH_CHECK(y_.sizes() == x_.sizes() && y_.device() == x_.device(), "expected two tensors of one shape and device");
   }
   lay_out(x_, y ? y_ : x_);
   job_.x = x_.const_data_ptr();
@@ -152,11 +165,11 @@ Tensor Call::reduce(bool keepdim) {
 }
 
 Tensor Call::map() {
-  Tensor out = at::empty_like(x_);
+  Tensor out = new_tensor_like(x_);
   if (out.strides() != x_.strides()) {  // x has holes or overlaps
     x_ = x_.contiguous();
     job_.x = x_.const_data_ptr();
-    out = at::empty_like(x_);
+    out = new_tensor_like(x_);
     lay_out(x_, y_.defined() ? y_ : x_);
   }
   job_.out = out.mutable_data_ptr();
@@ -193,7 +206,7 @@ Tensor Call::exact(bool keepdim) {
 }
 
 Tensor Call::scan(bool reverse) {
-  Tensor out = at::empty_like(x_);
+  Tensor out = new_tensor_like(x_);
   lay_out(x_, out);
   ScanJob job;
   job.type = job_.type;

@@ -30,11 +30,15 @@ Tensor rounded(const Tensor& acc, at::ScalarType type);
 // A number as acc has it, for what the host computes.
 double round_to(at::ScalarType acc, double value);
 
+// In the place of dimensions: every element is a row.
+struct EachElement {};
+
 // One job on tensors. `x` decides device, types and which dimensions there are.
 class Call {
  public:
   // Rows over `dims` (none given, or no dims: all of them). A `y` has the shape of x.
   Call(Op op, const Tensor& x, Dims dims, const Tensor* y = nullptr);
+  Call(Op op, const Tensor& x, EachElement);
 
   int64_t n() const { return job_.g.n; }
   at::ScalarType acc() const { return acc_; }
@@ -58,6 +62,7 @@ class Call {
 
  private:
   std::vector<int64_t> shape(bool keepdim) const;
+  void start_from(Op op, const Tensor* y);
   void lay_out(const Tensor& a, const Tensor& b);
   template <class J>
   void start(J& job, const char* (*Kernels::*kernel)(const J&), int64_t (*Kernels::*workspace_bytes)(const J&));

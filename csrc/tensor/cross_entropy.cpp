@@ -1,4 +1,6 @@
 // cross_entropy and its gradients, for classes and for probabilities. Formulas: csrc/README.md.
+#include <ATen/Dispatch.h>
+#include <ATen/EmptyTensor.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full_like.h>
@@ -31,20 +33,72 @@ struct Smoothing {
   }
 };
 
-// The classes, with 0 in the place of those to be ignored; and 1.0 where a target counts, else +0.0.
+// What belongs to the class of each sample, in acc and in the shape of the target; classes to be ignored count as 0.
 struct Classes {
-  Tensor index, counts;
+  Tensor index;         // int64
+  Tensor counts;        // 1.0, or +0.0 where the target is to be ignored
+  Tensor weight;        // of the class; undefined where there are no weights
+  Tensor total_weight;  // the same, +0.0 where the target is to be ignored; counts where there are no weights
+  Tensor input;         // x at the class
 
-  Classes(const Tensor& target, int64_t ignore_index, int64_t classes, at::ScalarType acc) {
+  Classes(const Tensor& x, int64_t dim, const Tensor& target, const Maybe& weights, int64_t ignore_index) {
     const Tensor wide = target.to(at::kLong).contiguous();
-    const Tensor ignored = wide.eq(ignore_index);
+    const at::ScalarType acc = acc_type(x.scalar_type());
+    const Tensor w = weights ? to_acc(*weights, x.scalar_type()) : Tensor();
+    if (wide.is_cpu()) {
+      check(wide, x.size(dim), ignore_index);
+      AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "cross_entropy", [&] {
+        using A = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
+        look_up<scalar_t, A>(x, dim, wide, w, ignore_index);
+      });
+      return;
+    }
+    const Tensor ignored = wide.eq(ignore_index);  // gather asserts on the device
     index = wide.masked_fill(ignored, 0);
     counts = ignored.logical_not().to(acc);
-    if (!wide.is_cpu()) return;  // gather asserts on the device
-    const int64_t* t = index.const_data_ptr<int64_t>();
-    for (int64_t i = 0; i < index.numel(); ++i) {
-      TORCH_CHECK_INDEX(t[i] >= 0 && t[i] < classes, "Target ", t[i], " is out of bounds: expected 0 to ", classes - 1,
-                        " or ignore_index (", ignore_index, ")");
+    input = to_acc(x.gather(dim, index.unsqueeze(dim)).squeeze(dim), x.scalar_type());
+    if (weights) weight = w.take(index);
+    total_weight = weights ? at::where(ignored, at::zeros_like(weight), weight) : counts;
+  }
+
+ private:
+  static void check(const Tensor& wide, int64_t classes, int64_t ignore_index) {
+    const int64_t* t = wide.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i < wide.numel(); ++i) {
+      TORCH_CHECK_INDEX((t[i] >= 0 && t[i] < classes) || t[i] == ignore_index, "Target ", t[i],
+                        " is out of bounds: expected 0 to ", classes - 1, " or ignore_index (", ignore_index, ")");
+    }
+  }
+
+  // The same in one reading: a dozen calls of small ops cost more than the loss of a small batch.
+  template <class T, class A>
+  void look_up(const Tensor& x, int64_t dim, const Tensor& wide, const Tensor& w, int64_t ignore_index) {
+    const auto acc = c10::CppTypeToScalarType<A>::value;
+    index = at::detail::empty_cpu(wide.sizes(), at::kLong);
+    counts = at::detail::empty_cpu(wide.sizes(), acc);
+    input = at::detail::empty_cpu(wide.sizes(), acc);
+    if (w.defined()) weight = at::detail::empty_cpu(wide.sizes(), acc);
+    total_weight = w.defined() ? at::detail::empty_cpu(wide.sizes(), acc) : counts;
+    bool along[64] = {};
+    along[dim] = true;
+    Geometry g;
+    TORCH_INTERNAL_ASSERT(split(x.sizes().data(), x.strides().data(), x.strides().data(), along, x.dim(), g));
+    const int64_t *from = wide.const_data_ptr<int64_t>(), apart = x.stride(dim);
+    const T* values = x.const_data_ptr<T>();
+    const A* weight_of = w.defined() ? w.const_data_ptr<A>() : nullptr;
+    int64_t* to = index.mutable_data_ptr<int64_t>();
+    A *count = counts.mutable_data_ptr<A>(), *mine = input.mutable_data_ptr<A>();
+    A* weight_to = w.defined() ? weight.mutable_data_ptr<A>() : nullptr;
+    A* total_to = w.defined() ? total_weight.mutable_data_ptr<A>() : nullptr;
+    Walk walk(g.kept, 0);
+    for (int64_t i = 0; i < wide.numel(); ++i, walk.go(1)) {
+      const bool counted = from[i] != ignore_index;
+      to[i] = counted ? from[i] : 0;
+      count[i] = counted ? A(1) : A(0);
+      mine[i] = static_cast<A>(values[walk.a + to[i] * apart]);
+      if (!weight_of) continue;
+      weight_to[i] = weight_of[to[i]];
+      total_to[i] = counted ? weight_to[i] : A(0);
     }
   }
 };
@@ -55,9 +109,7 @@ std::tuple<Tensor, Tensor> reduced(const Tensor& l, const Tensor& u, int64_t red
   if (reduction == kNone) return {rounded(l, type), total};
   Tensor loss = Call(Op::Sum, l, std::nullopt).reduce(false);
   if (reduction == kMean) {
-    const Tensor one = loss.reshape({1, 1});
-    const int64_t along[] = {1};
-    loss = Call(Op::Divide, one, along).number(0, total).map().reshape({});
+    loss = Call(Op::Divide, loss, EachElement()).number(0, total).map();
   }
   return {rounded(loss, type), total};
 }
@@ -76,23 +128,15 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cross_entropy(const Tensor& x, const 
     return {loss, total, max, logsum};
   }
   Call call(smooth.on ? Op::CrossEntropySmoothed : Op::CrossEntropy, x, along);
-  const Classes c(target, ignore_index, classes, call.acc());
+  const Classes c(x, dim, target, weight, ignore_index);
   if (smooth.on) call.vector(0, weight, 1.0);
   const Tensor max = call.want(0), logsum = call.want(1), all = smooth.on ? call.want(2) : Tensor();
   call.run();
-  const Tensor here = to_acc(x.gather(dim, c.index.unsqueeze(dim)).squeeze(dim), x.scalar_type());
-  Tensor u = c.counts;
-  const int64_t each[] = {-1};
-  Call loss_of(smooth.on ? Op::CrossEntropySmoothedLoss : Op::CrossEntropyLoss, here.unsqueeze(-1), each);
-  loss_of.number(0, max).number(1, logsum).number(2, 1.0).number(3, c.counts);
-  if (weight) {
-    const Tensor w = to_acc(*weight, x.scalar_type()).take(c.index);
-    loss_of.number(2, w);
-    u = at::where(c.counts.ne(0), w, at::zeros_like(w));
-  }
+  Call loss_of(smooth.on ? Op::CrossEntropySmoothedLoss : Op::CrossEntropyLoss, c.input, EachElement());
+  loss_of.number(0, max).number(1, logsum).number(2, c.weight, 1.0).number(3, c.counts);
   if (smooth.on) loss_of.number(4, all).number(5, smooth.keep).number(6, smooth.share);
-  const Tensor l = loss_of.map().squeeze(-1);
-  const auto [loss, total] = reduced(l, u, reduction, x.scalar_type());
+  const Tensor l = loss_of.map();
+  const auto [loss, total] = reduced(l, c.total_weight, reduction, x.scalar_type());
   return {loss, total, max, logsum};
 }
 
@@ -106,8 +150,7 @@ std::tuple<Tensor, Tensor> cross_entropy_backward(const Tensor& g, const Tensor&
   const at::ScalarType acc = acc_type(x.scalar_type());
   Tensor k = to_acc(g, x.scalar_type());
   if (reduction == kMean) {
-    const int64_t each[] = {1};
-    k = Call(Op::Divide, k.reshape({1, 1}), each).number(0, total).map().reshape({});
+    k = Call(Op::Divide, k, EachElement()).number(0, total).map();
   }
   k = k.expand(max.sizes()).contiguous();
   Tensor grad_x = at::empty({0}, x.options()), grad_target = at::empty({0}, target.options());
@@ -125,17 +168,16 @@ std::tuple<Tensor, Tensor> cross_entropy_backward(const Tensor& g, const Tensor&
     return {grad_x, grad_target};
   }
   if (!wanted[0]) return {grad_x, grad_target};
-  const Classes c(target, ignore_index, classes, acc);
+  const Classes c(x, dim, target, weight, ignore_index);
   TORCH_CHECK_NOT_IMPLEMENTED(acc == at::kDouble || classes <= 1 << 24,
                               "the gradient of cross_entropy numbers classes in float32, exact up to 2^24, got ",
                               classes);
-  const Tensor ones = at::ones({classes}, x.options().dtype(acc));
-  const Tensor w = weight ? to_acc(*weight, x.scalar_type()) : ones;
   Call call(smooth.on ? Op::CrossEntropySmoothedBackward : Op::CrossEntropyBackward, x, along);
   call.number(0, max).number(1, logsum).number(2, k).number(3, c.counts).number(4, c.index);
   call.vector(1, at::arange(classes, x.options().dtype(acc)));
-  Tensor there = w.take(c.index);
+  Tensor there = weight ? c.weight : at::ones_like(c.counts);
   if (smooth.on) {
+    const Tensor w = weight ? to_acc(*weight, x.scalar_type()) : at::ones({classes}, x.options().dtype(acc));
     // share * w for every class, keep * w + share * w for the target's: products and a sum, each rounded once.
     const Tensor share = at::full_like(w, smooth.share);
     call.vector(0, elementwise(Op::Multiply, w, &share).map());

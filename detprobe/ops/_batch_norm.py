@@ -22,7 +22,7 @@ from detprobe.ops._autograd import (
     spread,
     wide,
 )
-from detprobe.ops._native import OPS
+from detprobe.ops._native import CALLS, OPS, tracing
 from detprobe.ops._norms import normalized, rstd_of
 
 __all__ = ["batch_norm"]
@@ -59,6 +59,9 @@ def batch_norm(
 
     Source: csrc/README.md, batch_norm and "Running statistics".
     """
+    call = (input, running_mean, running_var, weight, bias, training, momentum, eps)
+    if not tracing() and (result := CALLS.batch_norm(*call)) is not None:
+        return result  # type: ignore[no-any-return]
     op = "batch_norm"
     _check.tensor(op, "input", input)
     _check.is_floating(op, "input", input)

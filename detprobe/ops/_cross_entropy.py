@@ -21,7 +21,7 @@ from detprobe.ops._autograd import (
     total_of,
     wide,
 )
-from detprobe.ops._native import OPS
+from detprobe.ops._native import CALLS, OPS, tracing
 
 __all__ = ["cross_entropy"]
 
@@ -58,6 +58,10 @@ def cross_entropy(
 
     Source: csrc/README.md, cross_entropy.
     """
+    if not tracing() and reduction in _REDUCTIONS:
+        call = (input, target, weight, _REDUCTIONS[reduction], ignore_index, label_smoothing)
+        if (result := CALLS.cross_entropy(*call)) is not None:
+            return result  # type: ignore[no-any-return]
     target = _arguments(input, target, weight, ignore_index, reduction, label_smoothing)
     arguments = (input, target, weight, _REDUCTIONS[reduction], ignore_index, float(label_smoothing))
     if torch.compiler.is_compiling():

@@ -22,9 +22,12 @@ from detprobe.ops._autograd import (
     spread,
     wide,
 )
-from detprobe.ops._native import OPS
+from detprobe.ops._native import CALLS, OPS, tracing
 
 __all__ = ["layer_norm", "rms_norm"]
+
+
+_EPSILONS = {dtype: torch.finfo(acc(dtype)).eps for dtype in _check.FLOATS}
 
 
 def layer_norm(
@@ -52,6 +55,9 @@ def layer_norm(
 
     Source: csrc/README.md, layer_norm.
     """
+    call = (input, normalized_shape, weight, bias, eps, True)
+    if not tracing() and (result := CALLS.layer_norm(*call)) is not None:
+        return result  # type: ignore[no-any-return]
     dims = _arguments("layer_norm", input, normalized_shape, weight, bias)
     _check.real("layer_norm", "eps", eps)
     return OPS.layer_norm.default(input, dims, weight, bias, float(eps), True)[0]
@@ -78,9 +84,12 @@ def rms_norm(
 
     Source: csrc/README.md, rms_norm.
     """
+    if eps is None and isinstance(input, Tensor) and input.dtype.is_floating_point:
+        eps = _EPSILONS.get(input.dtype, _EPSILONS[torch.float32])
+    call = (input, normalized_shape, weight, None, eps, False)
+    if not tracing() and (result := CALLS.layer_norm(*call)) is not None:
+        return result  # type: ignore[no-any-return]
     dims = _arguments("rms_norm", input, normalized_shape, weight, None)
-    if eps is None:
-        eps = torch.finfo(acc(input.dtype)).eps
     _check.real("rms_norm", "eps", eps)
     return OPS.layer_norm.default(input, dims, weight, None, float(eps), False)[0]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from detprobe.ops import _check
 from detprobe.ops._autograd import as_dtype, differentiate, fake, formula_gradient, like, shift_dims, total_of, wide
-from detprobe.ops._native import OPS
+from detprobe.ops._native import CALLS, OPS, tracing
 
 __all__ = ["log_softmax", "softmax"]
 
@@ -32,6 +32,8 @@ def softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor
 
     Source: csrc/README.md, softmax.
     """
+    if dtype is None and not tracing() and (result := CALLS.softmax(input, dim, False)) is not None:
+        return result  # type: ignore[no-any-return]
     at = _arguments("softmax", input, dim, dtype)
     return OPS.softmax.default(input, at, False, dtype)
 
@@ -41,6 +43,8 @@ def log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Te
 
     Source: csrc/README.md, log_softmax.
     """
+    if dtype is None and not tracing() and (result := CALLS.softmax(input, dim, True)) is not None:
+        return result  # type: ignore[no-any-return]
     at = _arguments("log_softmax", input, dim, dtype)
     return OPS.softmax.default(input, at, True, dtype)
 

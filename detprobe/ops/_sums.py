@@ -58,6 +58,8 @@ def exact_sum(
 
     Source: csrc/README.md, exact_sum.
     """
+    if not tracing() and (result := CALLS.exact_sum(input, dim, keepdim, dtype)) is not None:
+        return result  # type: ignore[no-any-return]
     arguments = _sum_arguments("exact_sum", input, dim, keepdim, dtype)
     return OPS.exact_sum.default(input, *arguments)
 
@@ -226,6 +228,8 @@ def cumsum(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tens
 
     Source: csrc/README.md, cumsum.
     """
+    if dtype is None and not tracing() and (result := CALLS.cumsum(input, dim)) is not None:
+        return result  # type: ignore[no-any-return]
     _check.tensor("cumsum", "input", input)
     _check.dtype_in("cumsum", "input", input.dtype, _SUMMED)
     _check.result_dtype("cumsum", dtype, _RESULTS)

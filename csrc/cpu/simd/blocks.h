@@ -26,18 +26,30 @@ DETPROBE_FN void for_blocks(int64_t first, int64_t last, int64_t n, int64_t toge
   if (whole < last) f(last - 1, 1, n - (last - 1) * kBlock);
 }
 
-// The short way where a step has one and x allows it: `count` stretches of x, `step` elements apart.
+// Whether fold_flat has a way: steps that read nothing but x, whose rows are runs of floats, or of every second one.
 template <class A, class... S>
-DETPROBE_FN bool fold_flat(List<S...>, const Typed<A>& t, int64_t at, int64_t step, int64_t count, int64_t k,
-                           V_<A>* out) {
-  using First = typename List<S...>::template At<0>;
-  if constexpr (sizeof...(S) == 1 && kEven<First>) {
-    if (t.flat_x) {
-      out[0] = fold_rows<First>(static_cast<const A*>(t.x(at)), step, count, k);
-      return true;
-    }
+DETPROBE_FN bool folds_flat(List<S...>, const Typed<A>& t) {
+  if constexpr (sizeof...(S) == 1 && (kEven<S> && ...)) {
+    return t.flat_x || (std::is_floating_point_v<A> && (t.every == 1 || (t.every == 2 && t.is_native)));
   }
   return false;
+}
+
+// If so: BLK of `count` stretches of k elements of a row, or of rows, `step` elements of memory apart.
+template <class A, class... S>
+DETPROBE_FN void fold_flat(List<S...>, const Typed<A>& t, int64_t at, int64_t step, int64_t count, int64_t k,
+                           V_<A>* out) {
+  if constexpr (sizeof...(S) == 1 && (kEven<S> && ...)) {
+    const auto fold = [&](auto run) { *out = fold_runs<S...>(run, step, count, k); };
+    if (t.flat_x) return fold(Run<A, 1>{static_cast<const A*>(t.x(at))});
+    if constexpr (std::is_floating_point_v<A>) {
+      if (t.is_native) return fold(Run<A, 2>{static_cast<const A*>(t.x(at))});
+    }
+    if constexpr (std::is_same_v<A, float>) {
+      if (t.type == Type::f16) return fold(Run<half_t, 1>{static_cast<const half_t*>(t.x(at))});
+      fold(Run<bfloat_t, 1>{static_cast<const bfloat_t*>(t.x(at))});
+    }
+  }
 }
 
 // sums[step][row][block], in acc.
@@ -50,7 +62,7 @@ void block_pass(List<S...> steps, const Typed<A>& t, A* const* sums) {
   const int64_t count = blocks_of(g.n), grain = std::max<int64_t>(1, kGrain / std::min<int64_t>(kBlock, g.n));
   at::parallel_for(0, g.rows * count, grain, [&](int64_t begin, int64_t end) {
     const FloatMode mode;
-    const bool copies = (kX && !t.flat_x) || (kY && !t.flat_y);
+    const bool flat = folds_flat(steps, t), copies = !flat && ((kX && !t.flat_x) || (kY && !t.flat_y));
     const std::unique_ptr<Scratch<A>> scratch(new Scratch<A>);
     scratch->fill_constants(t, (S::kE | ...));
     for (int64_t task = begin; task < end;) {
@@ -63,7 +75,9 @@ void block_pass(List<S...> steps, const Typed<A>& t, A* const* sums) {
       const Walk walk(g.kept, row);
       for_blocks(first, last, g.n, copies ? 1 : W, [&](int64_t b, int64_t some, int64_t k) {
         V folded[sizeof...(S)];
-        if (!fold_flat(steps, t, walk.a + b * kBlock, kBlock, some, k, folded)) {
+        if (flat) {
+          fold_flat(steps, t, walk.a + b * kBlock * t.every, kBlock * t.every, some, k, folded);
+        } else {
           Stretch<A> r[W];
           for (int64_t j = 0; j < some; ++j) {
             r[j] = scratch->stretch(t, kX, kY, {walk.a, walk.b}, (b + j) * kBlock, k);
@@ -71,7 +85,7 @@ void block_pass(List<S...> steps, const Typed<A>& t, A* const* sums) {
           fold_stretches<A>(steps, r, some, k, p, folded);
         }
         for (size_t q = 0; q < sizeof...(S); ++q) {
-          std::memcpy(sums[q] + task + (b - first), &folded[q], some * sizeof(A));
+          store_some(sums[q] + task + (b - first), folded[q], some);
         }
       });
       task += last - first;

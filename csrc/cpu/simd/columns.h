@@ -6,6 +6,22 @@ constexpr int64_t kFar = 1 << 16;  // bytes between elements of a row from which
 struct Down {
   int64_t k;
   int64_t a[kBlock], b[kBlock];
+
+  // The k elements from the `from`-th on.
+  void fill(const Layout& layout, int64_t from) {
+    const int32_t last = layout.dims - 1;
+    const int64_t step_a = last < 0 ? 0 : layout.a[last], step_b = last < 0 ? 0 : layout.b[last];
+    Walk walk(layout, from);
+    for (int64_t r = 0; r < k;) {
+      const int64_t run = std::min(k - r, walk.left());
+      for (int64_t i = 0; i < run; ++i) {
+        a[r + i] = walk.a + i * step_a;
+        b[r + i] = walk.b + i * step_b;
+      }
+      walk.go(run);
+      r += run;
+    }
+  }
 };
 
 // What a step reads: rows of the job from one on, elements of the row from one on.
@@ -34,11 +50,6 @@ void fold_columns(A* s, int64_t present, int64_t count, A* out, int& which) {
   ++which;
 }
 
-template <class C, class A>
-DETPROBE_FN void fill_lanes(A* s, int64_t n) {
-  for (int64_t i = 0; i < n; i += kWidth<A>) store_bits(s + i, splat<V_<A>>(C::template identity<A>()));
-}
-
 // Rows 0 .. count - 1, whole vectors of them: all 32 lanes of each, s[step][lane][row], then the fold into out[step].
 // Elements are read in the order of memory; the lanes stay in the first cache.
 template <class A, class... S>
@@ -51,11 +62,11 @@ __attribute__((noinline)) void column_tile(List<S...>, const ColumnInput<A>& in,
   const int64_t next_step = kLanes * count;
   const bool far = down.k > 1 && std::abs(down.a[1] - down.a[0]) * static_cast<int64_t>(sizeof(A)) >= kFar;
   // Rows r, r + 32, .. of one lane, R of them: the lane is loaded and stored once for all.
-  const auto rows = [&](auto many, int64_t r, const auto& lane_at) {
+  const auto rows = [&](auto many, int64_t r, bool fresh) {
     constexpr int R = decltype(many)::value;
     const A *x[R], *y[R];
     V e[R][kVectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
       const int64_t at = r + i * kLanes;
       x[i] = in.x + (kX ? down.a[at] + c : 0);
@@ -78,9 +89,12 @@ __attribute__((noinline)) void column_tile(List<S...>, const ColumnInput<A>& in,
       for (int q = 0; q < kParams; ++q) {
         if (kP >> q & 1) p[q] = in.p[q] ? load_bits<V>(in.p[q] + c + j) : splat<V>(in.p_constant[q]);
       }
-      V sums[] = {lane_at(lane + j, splat<V>(S::Combine::template identity<A>()))..., V{}};
-      if constexpr (sizeof...(S) == 2) sums[1] = lane_at(lane + next_step + j, sums[1]);
-#pragma GCC unroll 4
+      V sums[] = {splat<V>(S::Combine::template identity<A>())..., V{}};
+      if (!fresh) {
+        sums[0] = load_bits<V>(lane + j);
+        if constexpr (sizeof...(S) == 2) sums[1] = load_bits<V>(lane + next_step + j);
+      }
+#pragma GCC unroll 8
       for (int i = 0; i < R; ++i) {
         const V at_x = kX ? load_bits<V>(x[i] + j) : V{}, at_y = kY ? load_bits<V>(y[i] + j) : V{};
         int which = 0;
@@ -90,21 +104,17 @@ __attribute__((noinline)) void column_tile(List<S...>, const ColumnInput<A>& in,
       if constexpr (sizeof...(S) == 2) store_bits(lane + next_step + j, sums[1]);
     }
   };
-  const auto fresh = [](const A*, V identity) { return identity; };
-  const auto stored = [](const A* at, V) { return load_bits<V>(at); };
-  using One = std::integral_constant<int, 1>;
-  using Four = std::integral_constant<int, 4>;
-  const int64_t first = std::min<int64_t>(kLanes, down.k), many = 4 * kLanes;
+  // As many at a time as there are; what is left of the last 32 one by one.
   int64_t r = 0;
-  if (down.k >= many) {
-    int which = 0;
-    (fill_lanes<typename S::Combine>(s + next_step * which++, next_step), ...);
-    for (; r + many <= down.k; r += many) {
-      for (int64_t l = 0; l < kLanes; ++l) rows(Four(), r + l, stored);
-    }
-  }
-  for (; r < first; ++r) rows(One(), r, fresh);
-  for (; r < down.k; ++r) rows(One(), r, stored);
+  const auto steps_of = [&](auto many, int64_t lanes) {
+    for (int64_t l = 0; l < lanes; ++l) rows(many, r + l, r == 0);
+    r += decltype(many)::value * kLanes;
+  };
+  while (down.k - r >= 8 * kLanes) steps_of(std::integral_constant<int, 8>(), kLanes);
+  if (down.k - r >= 4 * kLanes) steps_of(std::integral_constant<int, 4>(), kLanes);
+  if (down.k - r >= 2 * kLanes) steps_of(std::integral_constant<int, 2>(), kLanes);
+  while (down.k > r) steps_of(std::integral_constant<int, 1>(), std::min<int64_t>(kLanes, down.k - r));
+  const int64_t first = std::min<int64_t>(kLanes, down.k);
   int which = 0;
   (fold_columns<typename S::Combine>(s + next_step * which, first, count, out[which] + c, which), ...);
 }
@@ -112,7 +122,7 @@ __attribute__((noinline)) void column_tile(List<S...>, const ColumnInput<A>& in,
 // Room of one thread: what a block looks like, and copies of rows that do not fill a vector or are not in acc.
 template <class A>
 struct ColumnScratch {
-  static constexpr int64_t kRows = 128;  // at a time: the lanes of f32 are half of a first cache
+  static constexpr int64_t kRows = 256;  // at a time: the lanes of f32 fill a first cache
   Down down, copied;
   alignas(64) A lanes[kLanes * kRows];
   A out[2][kRows], p[kParams][kRows];
@@ -139,14 +149,16 @@ void column_block(List<S...> steps, const Typed<A>& t, const ColumnInput<A>& in,
   constexpr int W = kWidth<A>;
   constexpr int64_t kRows = ColumnScratch<A>::kRows / sizeof...(S);
   for (int64_t c = 0; c < count;) {
-    const int64_t whole = std::min<int64_t>(kRows, (count - c) / W * W);
-    if (t.is_native && whole > 0) {
-      column_tile<A>(steps, in, scratch.down, c, whole, scratch.lanes, out);
-      c += whole;
+    if (t.is_native && count >= W) {
+      // Rows that do not fill a vector are done with some that are done already.
+      const int64_t whole = std::min<int64_t>(kRows, (count - c) / W * W);
+      const int64_t from = whole > 0 ? c : count - W, size = whole > 0 ? whole : W;
+      column_tile<A>(steps, in, scratch.down, from, size, scratch.lanes, out);
+      c = from + size;
       continue;
     }
-    // Rows that do not fill a vector, or are not in acc, are copied.
-    const int64_t part = std::min<int64_t>(t.is_native ? W : kRows, count - c), wide = (part + W - 1) / W * W;
+    // Rows that are fewer than a vector has lanes, or are not in acc, are copied.
+    const int64_t part = std::min<int64_t>(kRows, count - c), wide = (part + W - 1) / W * W;
     const Layout run = run_of(part);
     ColumnInput<A> few = in;
     scratch.copied.k = scratch.down.k;
@@ -172,25 +184,24 @@ template <class A, class... S>
 void column_pass(List<S...> steps, const Typed<A>& t, A* const* sums) {
   const Geometry& g = t.job.g;
   const int64_t wide = g.kept.sizes[g.kept.dims - 1], stretches = g.rows / wide, count = blocks_of(g.n);
-  const int64_t tile = std::min<int64_t>(512, wide), tiles = (wide + tile - 1) / tile;
+  // The last tile takes what is left, so that none is narrow which could be wider.
+  int64_t tile = std::min<int64_t>(512, wide);
+  while (tile > 64 && stretches * count * (wide / tile) < 2 * at::get_num_threads()) tile /= 2;
+  const int64_t tiles = wide / tile;
   const int64_t grain = std::max<int64_t>(1, kGrain / (tile * std::min<int64_t>(g.n, kBlock)));
   at::parallel_for(0, stretches * count * tiles, grain, [&](int64_t begin, int64_t end) {
     const FloatMode mode;
     const std::unique_ptr<ColumnScratch<A>> scratch(new ColumnScratch<A>);
-    std::vector<A> room(count > 1 ? tile * sizeof...(S) : 0);
+    std::vector<A> room(count > 1 ? 2 * tile * sizeof...(S) : 0);
     int64_t known = -1;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t stretch = task / (count * tiles), block = task / tiles % count, c = task % tiles * tile;
       if (known != block) {
         known = block;
         scratch->down.k = std::min<int64_t>(kBlock, g.n - block * kBlock);
-        Walk walk(g.reduced, block * kBlock);
-        for (int64_t r = 0; r < scratch->down.k; ++r, walk.go(1)) {
-          scratch->down.a[r] = walk.a;
-          scratch->down.b[r] = walk.b;
-        }
+        scratch->down.fill(g.reduced, block * kBlock);
       }
-      const int64_t row = stretch * wide + c, width = std::min(tile, wide - c);
+      const int64_t row = stretch * wide + c, width = c / tile == tiles - 1 ? wide - c : tile;
       const Walk base(g.kept, row);
       const void *x = (S::kX || ...) ? t.x(base.a) : nullptr, *y = (S::kY || ...) ? t.y(base.b) : nullptr;
       ColumnInput<A> in{static_cast<const A*>(x), static_cast<const A*>(y), {}, {}, {}, {}};
@@ -205,7 +216,7 @@ void column_pass(List<S...> steps, const Typed<A>& t, A* const* sums) {
         in.p_constant[q] = t.p_constant[q];
       }
       A* out[2];
-      for (size_t q = 0; q < sizeof...(S); ++q) out[q] = count == 1 ? sums[q] + row : room.data() + q * tile;
+      for (size_t q = 0; q < sizeof...(S); ++q) out[q] = count == 1 ? sums[q] + row : room.data() + q * 2 * tile;
       column_block(steps, t, in, x, y, *scratch, width, out);
       for (size_t q = 0; count > 1 && q < sizeof...(S); ++q) {
         for (int64_t i = 0; i < width; ++i) sums[q][(row + i) * count + block] = out[q][i];

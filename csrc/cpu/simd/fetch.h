@@ -123,6 +123,8 @@ struct Typed {
   // Rows of x, or y, are single runs of acc: a stretch is a pointer.
   const bool flat_x = is_native && single_run(job.g.reduced, false);
   const bool flat_y = is_native && single_run(job.g.reduced, true);
+  // Elements of memory from one element of a row of x to the next, where that is the same for all; else 0.
+  const int64_t every = job.g.reduced.dims > 1 ? 0 : (job.g.reduced.dims ? job.g.reduced.a[0] : 1);
   const A* e[kVectors];
   A e_constant[kVectors];
   const A* p[kParams];
@@ -158,7 +160,8 @@ struct Typed {
 // Room for a block's elements, and for the vectors that are constants.
 template <class A>
 struct Scratch {
-  A x[kBlock], y[kBlock], out[kBlock], e[kVectors][kBlock];
+  // Whole lines of the cache: a vector that lies across two of them costs twice.
+  alignas(64) A x[kBlock], y[kBlock], out[kBlock], e[kVectors][kBlock];
 
   // For a block. What is fetched stays until the next one: two stretches at a time need two of these.
   void fill_constants(const Typed<A>& t, int mask) {

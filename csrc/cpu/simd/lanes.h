@@ -140,27 +140,79 @@ __attribute__((noinline)) void fold_stretches(List<S...> steps, const Stretch<A>
   ((out[which] = fold_each<typename S::Combine>(v[which], count), ++which), ...);
 }
 
-// The same for rows of one tensor, `step` apart, and steps that read nothing else. A length that the compiler knows
-// makes a short row a handful of instructions.
-template <class S, int Known, class A>
-DETPROBE_FN V_<A> fold_even(const A* x, int64_t step, int64_t count, int64_t k) {
-  V_<A> v[kWidth<A>];
-  for (int64_t j = 0; j < count; ++j) {
-    Lanes<A> s;
-    block_lanes<A>(List<S>(), Stretch<A>{x + j * step, nullptr, {}}, Known ? Known : k, nullptr, &s);
-    v[j] = fold_vectors<typename S::Combine>(s);
+// A run of elements of type T, or of every second one, as vectors of acc.
+template <class T, int Every>
+struct Run {
+  using A = Acc<T>;
+  using V = V_<A>;
+  static constexpr int W = kWidth<A>;
+  static constexpr int kEvery = Every;
+  static constexpr bool kInPlace = Every == 1 && std::is_same_v<T, A>;
+  const T* at;
+
+  DETPROBE_FN V load_whole(int64_t i) const {
+    if constexpr (Every == 1) return load<kBytes>(at + i);
+    const V x = load<kBytes>(at + 2 * i), y = load<kBytes>(at + 2 * i + W);
+    return evens(x, y, std::make_integer_sequence<int, W>{});
   }
+  // The first `count` lanes, less than all or all but the last; reads nothing behind them.
+  DETPROBE_FN V load_part(int64_t i, int64_t count) const {
+    if constexpr (kInPlace) return load_some<V>(at + i, count);
+    T lanes[W] = {};
+    for (int64_t l = 0; l < std::min<int64_t>(W, count); ++l) lanes[l] = at[Every * (i + l)];
+    return load<kBytes>(lanes);
+  }
+};
+
+// The 32 lanes of a block of k elements of such a run, for a step that reads nothing else.
+template <class S, int Known, class R>
+DETPROBE_FN Lanes<typename R::A> run_lanes(const R& x, int64_t size) {
+  using A = typename R::A;
+  using V = typename R::V;
+  constexpr int W = kWidth<A>, kVecs = Lanes<A>::kVecs;
+  const int64_t k = Known ? Known : size;
+  const V* none = nullptr;
+  Lanes<A> s;
+#pragma GCC unroll 16
+  for (int j = 0; j < kVecs; ++j) s.v[j] = splat<V>(S::Combine::template identity<A>());
+  int64_t i = 0;
+  // Every second: the last element may be the last one that there is.
+  for (; i + kLanes <= k - (R::kEvery - 1); i += kLanes) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) s.v[j] = S::apply(s.v[j], x.load_whole(i + j * W), V{}, none, none);
+  }
+  if (i < k) {  // the absent lanes stay as they are
+#pragma GCC unroll 16
+    for (int j = 0; j < kVecs; ++j) {
+      const int64_t left = k - i - j * W;
+      if (left <= 0) break;
+      const V next = S::apply(s.v[j], x.load_part(i + j * W, left), V{}, none, none);
+      s.v[j] = lane_numbers<Int<V>>() < static_cast<Scalar<Int<V>>>(left > W ? W : left) ? next : s.v[j];
+    }
+  }
+  return s;
+}
+
+// BLK of `count` such runs, `step` apart in memory. A length that the compiler knows makes a short row a handful of
+// instructions.
+template <class S, int Known, class R>
+DETPROBE_FN typename R::V fold_even(R x, int64_t step, int64_t count, int64_t k) {
+  typename R::V v[R::W];
+  for (int64_t j = 0; j < count; ++j, x.at += step) v[j] = fold_vectors<typename S::Combine>(run_lanes<S, Known>(x, k));
   return fold_each<typename S::Combine>(v, count);
 }
-template <class S, class A>
-__attribute__((noinline)) V_<A> fold_rows(const A* x, int64_t step, int64_t count, int64_t k) {
-  switch (k) {
-    case 32: return fold_even<S, 32>(x, step, count, k);
-    case 64: return fold_even<S, 64>(x, step, count, k);
-    case 128: return fold_even<S, 128>(x, step, count, k);
-    case kBlock: return fold_even<S, kBlock>(x, step, count, k);
-    default: return fold_even<S, 0>(x, step, count, k);
+template <class S, class R>
+__attribute__((noinline)) typename R::V fold_runs(R x, int64_t step, int64_t count, int64_t k) {
+  if constexpr (R::kInPlace) {
+    switch (k) {
+      case 32: return fold_even<S, 32>(x, step, count, k);
+      case 64: return fold_even<S, 64>(x, step, count, k);
+      case 128: return fold_even<S, 128>(x, step, count, k);
+      case kBlock: return fold_even<S, kBlock>(x, step, count, k);
+      default: break;
+    }
   }
+  return fold_even<S, 0>(x, step, count, k);
 }
 // Steps for which there is such a way.
 template <class S>
@@ -189,7 +241,7 @@ __attribute__((noinline)) V_<A> fold_kept_exp(const Stretch<A>* r, A* const* kep
     for (int l = 0; i < k; ++l, i += W) {
       const int64_t left = std::min<int64_t>(W, k - i);
       const V e = exp_below(sub(load_some<V>(r[j].x + i, left), shift));
-      std::memcpy(kept[j] + i, &e, left * sizeof(A));
+      store_some(kept[j] + i, e, left);
       s.v[l] = lane_numbers<Int<V>>() < static_cast<Scalar<Int<V>>>(left) ? add(s.v[l], e) : s.v[l];
     }
     v[j] = fold_vectors<Plus>(s);

@@ -24,7 +24,7 @@ __attribute__((noinline)) void map_along(const Stretch<A>& r, int64_t k, const V
   }
   if (i < k) {
     const V last = at(i, [&](const A* from) { return load_some<V>(from, k - i); });
-    std::memcpy(to + i, &last, (k - i) * sizeof(A));
+    store_some(to + i, last, k - i);
   }
 }
 
@@ -52,7 +52,7 @@ __attribute__((noinline)) void map_across(const Typed<A>& t, const A* x, const A
   }
   if (c < k) {
     const V last = at(c, [&](const A* from) { return load_some<V>(from, k - c); });
-    std::memcpy(to + c, &last, (k - c) * sizeof(A));
+    store_some(to + c, last, k - c);
   }
 }
 
@@ -77,7 +77,7 @@ void map_down(const Typed<A>& t) {
   const int64_t tiles = (wide + kBlock - 1) / kBlock, tile = std::min<int64_t>(kBlock, wide);
   at::parallel_for(0, stretches * g.n * tiles, std::max<int64_t>(1, kGrain / tile), [&](int64_t begin, int64_t end) {
     const FloatMode mode;
-    A scratch_x[kBlock], scratch_y[kBlock], scratch_out[kBlock];
+    alignas(64) A scratch_x[kBlock], scratch_y[kBlock], scratch_out[kBlock];
     for (int64_t task = begin; task < end; ++task) {
       const int64_t c = task % tiles * kBlock, i = task / tiles % g.n, row = task / tiles / g.n * wide + c;
       const int64_t k = std::min<int64_t>(kBlock, wide - c);

@@ -94,7 +94,7 @@ void panel_pass(List<S...> steps, const Typed<A>& t, const Across& how, A* const
         V folded[sizeof...(S)];
         fold_stretches<A>(steps, r, some, k, p, folded);
         for (size_t q = 0; q < sizeof...(S); ++q) {
-          std::memcpy(sums[q] + row * count + start / kBlock + b, &folded[q], some * sizeof(A));
+          store_some(sums[q] + row * count + start / kBlock + b, folded[q], some);
         }
       });
     }

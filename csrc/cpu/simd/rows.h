@@ -49,6 +49,14 @@ class Driver {
       });
     }
   }
+  DETPROBE_FN void put_results(int64_t row, int64_t count, V values) const {
+    if (!t_.is_native) {
+      for (int64_t j = 0; j < count; ++j) put_result(row + j, values[j]);
+      return;
+    }
+    if constexpr (!std::is_same_v<A, uint64_t>) values = canonical(values);
+    store_some(static_cast<A*>(t_.job.out) + row, values, count);
+  }
   static DETPROBE_FN A canonical_number(A x) {
     if constexpr (std::is_same_v<A, uint64_t>) {
       return x;
@@ -77,9 +85,12 @@ class Driver {
       const int64_t step = count_ <= 1 ? W : 1;
       if (O::kKeep && !(t_.is_native && g_.inner())) w.kept.resize(step * g_.n);
       Walk walk(g_.kept, begin);
-      for (int64_t row = begin; row < end; row += step) {
-        w.live = std::min(step, end - row);
-        for (int64_t j = 0; j < w.live; ++j, walk.go(1)) w.at[j] = {walk.a, walk.b};
+      const int32_t last = g_.kept.dims - 1;
+      const int64_t apart_a = last < 0 ? 0 : g_.kept.a[last], apart_b = last < 0 ? 0 : g_.kept.b[last];
+      for (int64_t row = begin; row < end; row += w.live) {
+        w.live = std::min({step, end - row, walk.left()});
+        for (int64_t j = 0; j < w.live; ++j) w.at[j] = {walk.a + j * apart_a, walk.b + j * apart_b};
+        walk.go(w.live);
         fused_rows(w, row);
       }
     });
@@ -101,7 +112,7 @@ class Driver {
     if constexpr (O::kMap) {
       for (int64_t j = 0; j < w.live; ++j) fused_map(w, j);
     } else if (t_.job.out) {
-      for (int64_t j = 0; j < w.live; ++j) put_result(row + j, w.p[O::kResult][j]);
+      put_results(row, w.live, w.p[O::kResult]);
     }
   }
 
@@ -131,9 +142,12 @@ class Driver {
   template <class... S>
   DETPROBE_FN void fused_blocks(List<S...> steps, Worker& w, int64_t row, int64_t count, int64_t from, int64_t apart,
                                 int64_t k, const V* p, V* out) {
-    const int64_t step = apart ? apart : (count > 1 ? w.at[row + 1].a - w.at[row].a : 0);
-    const bool even = apart || count <= 1 || w.at[row + count - 1].a - w.at[row].a == (count - 1) * step;
-    if (even && fold_flat(steps, t_, w.at[row].a + from, step, count, k, out)) return;
+    if (folds_flat(steps, t_)) {
+      const int64_t step = apart ? apart * t_.every : (count > 1 ? w.at[row + 1].a - w.at[row].a : 0);
+      if (apart || count <= 1 || w.at[row + count - 1].a - w.at[row].a == (count - 1) * step) {
+        return fold_flat(steps, t_, w.at[row].a + from * t_.every, step, count, k, out);
+      }
+    }
     Stretch<A> r[W];
     A* terms[W];
     for (int64_t j = 0; j < count; ++j) {
@@ -158,10 +172,10 @@ class Driver {
     A* y = w.partials.empty() ? few : w.partials.data();
     V p[kParams];
     numbers_of_row<S::kP>(w.p, 0, p);
-    for_blocks(0, count_, g_.n, w.scratch.copies() ? 1 : W, [&](int64_t b, int64_t some, int64_t k) {
+    for_blocks(0, count_, g_.n, w.scratch.copies() && !folds_flat(step, t_) ? 1 : W, [&](int64_t b, int64_t some, int64_t k) {
       V folded;
       fused_blocks(step, w, 0, some, b * kBlock, kBlock, k, p, &folded);
-      std::memcpy(y + b, &folded, some * sizeof(A));
+      store_some(y + b, folded, some);
     });
     return sum_partials<typename S::Combine>(y, count_);
   }

@@ -33,49 +33,80 @@ class Prefix {
   std::unique_ptr<Prefix> upper_;
 };
 
-// Adds a number to k elements, in place.
-template <class A>
-DETPROBE_FN void raise(A offset, int64_t k, A* z) {
-  const V_<A> all = splat<V_<A>>(offset);
-  int64_t i = 0;
-  for (; i + kWidth<A> <= k; i += kWidth<A>) store_bits(z + i, add(all, load_bits<V_<A>>(z + i)));
-  for (; i < k; ++i) z[i] = add(offset, z[i]);
+template <class V>
+DETPROBE_FN V canonical_sum(V x) {
+  if constexpr (std::is_same_v<Scalar<V>, uint64_t>) {
+    return x;
+  } else {
+    return canonical(x);
+  }
 }
 
-// The q of one tile of k elements, in place.
+// The same as scan_tile for a single strip: there is nothing to share out.
 template <class A>
-void scan_tile(A* z, int64_t k) {
+DETPROBE_FN A scan_strip(const A* from, int64_t k, A offset, A* to) {
+  A p = static_cast<A>(-0.0);
+  for (int64_t i = 0; i < k; ++i) {
+    p = add(p, from[i]);
+    if (to) to[i] = canonical_sum(add(offset, p));
+  }
+  return p;
+}
+
+// A tile of k elements that lie side by side: its q, each increased by `offset`, which is -0.0 for none. Returns the
+// last q, not increased. `from` is not read behind the k elements; `to` may be `from`, and null where only the last q
+// is wanted.
+//
+// Vectors go across strips: W of them are turned, summed down, and turned back.
+template <class A>
+__attribute__((noinline)) A scan_tile(const A* from, int64_t k, A offset, A* to) {
   using V = V_<A>;
-  constexpr int W = kWidth<A>;
-  const int64_t whole = k / kStrip;
-  int64_t s = 0;
-  for (; s + W <= whole; s += W) {
-    V sum{};
+  constexpr int W = kWidth<A>, kGroup = W * kStrip;
+  A e = static_cast<A>(-0.0);  // E of the strip before
+  alignas(64) A room[kGroup];
+  for (int64_t start = 0; start < k; start += kGroup) {
+    const int64_t size = std::min<int64_t>(kGroup, k - start);
+    const A* x = from + start;
+    if (size < kGroup) {
+      std::fill_n(std::copy_n(x, size, room), kGroup - size, A(0));
+      x = room;
+    }
+    alignas(64) V p[kStrip];
+    V sum;
+#pragma GCC unroll 8
     for (int column = 0; column < kStrip; column += W) {
       V v[W];
-      A* at = z + s * kStrip + column;
 #pragma GCC unroll 16
-      for (int j = 0; j < W; ++j) v[j] = load_bits<V>(at + j * kStrip);
+      for (int j = 0; j < W; ++j) v[j] = load_bits<V>(x + j * kStrip + column);
       transpose<W / 2>(v);
 #pragma GCC unroll 16
-      for (int j = 0; j < W; ++j) sum = v[j] = column + j == 0 ? v[j] : add(sum, v[j]);
-      transpose<W / 2>(v);
-#pragma GCC unroll 16
-      for (int j = 0; j < W; ++j) store_bits(at + j * kStrip, v[j]);
+      for (int j = 0; j < W; ++j) p[column + j] = sum = column + j == 0 ? v[j] : add(sum, v[j]);
     }
+    V before;  // E of the strip before each lane's
+#pragma GCC unroll 16
+    for (int s = 0; s < W; ++s) {
+      before[s] = e;
+      e = add(e, sum[s]);
+    }
+    if (start + kGroup >= k) {
+      const int64_t last = size - 1;
+      e = add(before[last / kStrip], p[last % kStrip][last / kStrip]);
+    }
+    if (to == nullptr) continue;
+    A* out = size < kGroup ? room : to + start;
+    const V all = splat<V>(offset);
+#pragma GCC unroll 8
+    for (int column = 0; column < kStrip; column += W) {
+      V v[W];
+#pragma GCC unroll 16
+      for (int j = 0; j < W; ++j) v[j] = add(all, add(before, p[column + j]));
+      transpose<W / 2>(v);
+#pragma GCC unroll 16
+      for (int j = 0; j < W; ++j) store_bits(out + j * kStrip + column, canonical_sum(v[j]));
+    }
+    if (size < kGroup) std::copy_n(room, size, to + start);
   }
-  for (int64_t i = s * kStrip; i < k; ++i) {
-    if (i % kStrip) z[i] = add(z[i - 1], z[i]);
-  }
-  if (k <= kStrip) return;
-  A e = z[kStrip - 1];
-  for (s = 1; s * kStrip < k; ++s) {
-    A* at = z + s * kStrip;
-    const int64_t size = std::min<int64_t>(kStrip, k - s * kStrip);
-    const A next = add(e, at[size - 1]);
-    raise(e, size, at);
-    e = next;
-  }
+  return e;
 }
 
 template <class A>
@@ -83,7 +114,12 @@ class Scan {
   using V = V_<A>;
 
  public:
-  explicit Scan(const ScanJob& job) : job_(job), g_(job.g), size_(bytes_of(job.type)) {}
+  explicit Scan(const ScanJob& job)
+      : job_(job),
+        g_(job.g),
+        size_(bytes_of(job.type)),
+        in_place_(native(job.type) && !job.reverse && single_run(job.g.reduced, false) &&
+                  single_run(job.g.reduced, true)) {}
 
   void run() const {
     if (g_.rows == 0 || g_.n == 0) return;
@@ -92,7 +128,14 @@ class Scan {
     if (g_.rows >= threads || g_.n < 4 * kGrain || threads == 1) {
       at::parallel_for(0, g_.rows, std::max<int64_t>(1, kGrain / g_.n), [&](int64_t begin, int64_t end) {
         const FloatMode mode;
-        for (int64_t row = begin; row < end; ++row) whole_row(Walk(g_.kept, row));
+        Walk row(g_.kept, begin);
+        for (int64_t i = begin; i < end; ++i, row.go(1)) {
+          if (tiles == 1) {
+            tile(row, 0, g_.n, kNone, true);
+          } else {
+            whole_row(row);
+          }
+        }
       });
       return;
     }
@@ -100,29 +143,34 @@ class Scan {
   }
 
  private:
+  static constexpr A kNone = static_cast<A>(-0.0);  // added, it changes nothing
+
   // Where `count` elements that come as from, from + 1, .. in the order of the scan start in memory's order.
   int64_t start(int64_t from, int64_t count) const { return job_.reverse ? g_.n - from - count : from; }
 
-  void fetch_tile(const Walk& row, int64_t from, int64_t k, A* z) const {
+  // The last q of the k elements from the `from`-th on; where `stores`, all of them increased by `offset` are stored.
+  A tile(const Walk& row, int64_t from, int64_t k, A offset, bool stores) const {
+    if (in_place_) {
+      const A* source = static_cast<const A*>(x(row.a)) + from;
+      A* to = stores ? static_cast<A*>(out(row.b)) + from : nullptr;
+      return k <= kStrip ? scan_strip(source, k, offset, to) : scan_tile(source, k, offset, to);
+    }
+    alignas(64) A z[kBlock];
     gather(job_.type, x(row.a), false, Walk(g_.reduced, start(from, k)), k, z);
     if (job_.reverse) std::reverse(z, z + k);
-  }
-  void store_tile(const Walk& row, int64_t from, int64_t k, A* z) const {
+    const A last = scan_tile(z, k, offset, stores ? z : nullptr);
+    if (!stores) return last;
     if (job_.reverse) std::reverse(z, z + k);
     scatter(job_.type, z, true, Walk(g_.reduced, start(from, k)), k, out(row.b));
+    return last;
   }
 
   // One thread, one reading.
   void whole_row(const Walk& row) const {
-    A z[kBlock];
     Prefix<A> prefix;
     for (int64_t from = 0; from < g_.n; from += kBlock) {
       const int64_t k = std::min<int64_t>(kBlock, g_.n - from);
-      fetch_tile(row, from, k, z);
-      scan_tile(z, k);
-      const A last = z[k - 1];
-      if (prefix.later()) raise(prefix.offset(), k, z);
-      store_tile(row, from, k, z);
+      const A last = tile(row, from, k, prefix.later() ? prefix.offset() : kNone, true);
       if (from + kBlock < g_.n) prefix.skip_tile(last);
     }
   }
@@ -133,22 +181,13 @@ class Scan {
     const auto each_tile = [&](const auto& f) {
       at::parallel_for(0, tiles, kGrain / kBlock, [&](int64_t begin, int64_t end) {
         const FloatMode mode;
-        A z[kBlock];
-        for (int64_t t = begin; t < end; ++t) {
-          const int64_t from = t * kBlock, k = std::min<int64_t>(kBlock, g_.n - from);
-          fetch_tile(row, from, k, z);
-          scan_tile(z, k);
-          f(t, from, k, z);
-        }
+        for (int64_t t = begin; t < end; ++t) f(t, t * kBlock, std::min<int64_t>(kBlock, g_.n - t * kBlock));
       });
     };
-    each_tile([&](int64_t t, int64_t, int64_t k, const A* z) { last[t] = z[k - 1]; });
+    each_tile([&](int64_t t, int64_t from, int64_t k) { last[t] = tile(row, from, k, kNone, false); });
     Prefix<A> prefix;
     for (A& value : last) value = prefix.push(value);
-    each_tile([&](int64_t t, int64_t from, int64_t k, A* z) {
-      if (t > 0) raise(last[t - 1], k, z);
-      store_tile(row, from, k, z);
-    });
+    each_tile([&](int64_t t, int64_t from, int64_t k) { tile(row, from, k, t > 0 ? last[t - 1] : kNone, true); });
   }
 
   void columns() const {
@@ -183,6 +222,7 @@ class Scan {
   const ScanJob& job_;
   const Geometry& g_;
   int64_t size_;
+  bool in_place_;  // rows are single runs of acc, in the order of the scan
 };
 
 const char* scan(const ScanJob& job) {

@@ -174,6 +174,21 @@ DETPROBE_FN V load_some(const Scalar<V>* p, int64_t count) {
   return v;
 }
 
+// The first `count` lanes to memory, at most all; nothing behind them is touched.
+template <class V>
+DETPROBE_FN void store_some(Scalar<V>* p, V v, int64_t count) {
+  if (count >= LaneOf<V>::kCount) return store_bits(p, v);
+#if DETPROBE_FMA
+  if constexpr (sizeof(V) == 32) {
+    const Int<V> lanes = lane_numbers<Int<V>>();
+    const auto mask = (__m256i)(lanes < static_cast<Scalar<Int<V>>>(count));
+    if constexpr (sizeof(Scalar<V>) == 4) return _mm256_maskstore_epi32((int*)p, mask, (__m256i)v);
+    if constexpr (sizeof(Scalar<V>) == 8) return _mm256_maskstore_epi64((long long*)p, mask, (__m256i)v);
+  }
+#endif
+  std::memcpy(p, &v, count * sizeof(Scalar<V>));
+}
+
 // Loads as many elements as a vector of their acc holds, converted exactly.
 template <int Bytes, class T>
 DETPROBE_FN Vec<Acc<T>, Bytes> load(const T* p) {
@@ -181,6 +196,12 @@ DETPROBE_FN Vec<Acc<T>, Bytes> load(const T* p) {
   if constexpr (std::is_same_v<T, Acc<T>>) {
     return load_bits<Vec<T, Bytes>>(p);
   } else if constexpr (std::is_same_v<T, bfloat_t>) {
+#if DETPROBE_FMA
+    if constexpr (Bytes == 32) {  // the compiler's conversion goes by way of halves
+      const auto u = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p));
+      return cast<Vec<float, 32>>(_mm256_slli_epi32(u, 16));
+    }
+#endif
     const auto u = load_bits<Vec<uint16_t, kWidth * 2>>(p);
     return cast<Vec<float, Bytes>>(__builtin_convertvector(u, Vec<uint32_t, Bytes>) << 16);
   } else if constexpr (std::is_same_v<T, half_t>) {
