@@ -23,8 +23,9 @@ cd "$tree"
 # The build takes CFLAGS before setup.py's own flags. Without vptr, whose checks want type information of torch's own.
 export CFLAGS="-g -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer"
 export LDFLAGS="-fsanitize=address,undefined" DETPROBE_CUDA=0
-# To stay in time: the kernels of AVX2, which are those of the other instruction sets in another width, and baseline.
-export DETPROBE_ISA=avx2 DETPROBE_CXXFLAGS=-O1
+# To stay in time one instruction set, the baseline: the others are the same source in other widths, and where they have
+# instructions of their own, for the last elements of a row, the sanitizer does not see what those touch.
+export DETPROBE_ISA=baseline DETPROBE_CXXFLAGS=-O1
 build() { python setup.py -q build_ext --inplace > build.log 2>&1 || { cat build.log; return 1; }; }
 
 # Leaks are not looked for: Python and torch keep what they have until the end.

@@ -1,7 +1,6 @@
 """What must not decide a bit of a result: threads, the rest of the batch, and the caller's floating-point modes.
 
-The test of threads cannot fail as long as the extension is compiled without OpenMP (csrc/README.md, "Known limit"): it
-is for the build that has it.
+That there are several threads at work at all is shown in test_threads.py.
 """
 
 from __future__ import annotations

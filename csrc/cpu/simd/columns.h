@@ -111,8 +111,7 @@ __attribute__((noinline)) void column_tile(List<S...>, const ColumnInput<A>& in,
     r += decltype(many)::value * kLanes;
   };
   while (down.k - r >= 8 * kLanes) steps_of(std::integral_constant<int, 8>(), kLanes);
-  if (down.k - r >= 4 * kLanes) steps_of(std::integral_constant<int, 4>(), kLanes);
-  if (down.k - r >= 2 * kLanes) steps_of(std::integral_constant<int, 2>(), kLanes);
+  while (down.k - r >= 2 * kLanes) steps_of(std::integral_constant<int, 2>(), kLanes);
   while (down.k > r) steps_of(std::integral_constant<int, 1>(), std::min<int64_t>(kLanes, down.k - r));
   const int64_t first = std::min<int64_t>(kLanes, down.k);
   int which = 0;

@@ -148,11 +148,12 @@ struct Typed {
   void* out(int64_t at) const { return static_cast<char*>(job.out) + at * size; }
   A param(int k, int64_t row) const { return p[k] ? p[k][row] : p_constant[k]; }
 
-  const A* fetch(const void* from, bool second, const Walk& walk, int64_t count, A* scratch) const {
+  // `there`: scratch holds them already.
+  const A* fetch(const void* from, bool second, const Walk& walk, int64_t count, A* scratch, bool there = false) const {
     if (is_native && side_by_side(walk, second, count)) {
       return static_cast<const A*>(from) + (second ? walk.b : walk.a);
     }
-    gather(type, from, second, walk, count, scratch);
+    if (!there) gather(type, from, second, walk, count, scratch);
     return scratch;
   }
 };
@@ -170,16 +171,23 @@ struct Scratch {
       if (mask >> k & 1 && !t.e[k]) std::fill_n(e[k], kBlock, t.e_constant[k]);
     }
   }
+  // What was fetched of a row that is one block stays for its next passes.
+  bool has_x = false, has_y = false;
+  void keep(bool of_x, bool of_y) {
+    has_x |= of_x;
+    has_y |= of_y;
+  }
+
   // Elements from..from + k of the row that starts at `row`.
   Stretch<A> stretch(const Typed<A>& t, bool reads_x, bool reads_y, const Place& row, int64_t from, int64_t k) {
     Stretch<A> r{nullptr, nullptr, {}};
     if (reads_x) {
       r.x = t.flat_x ? static_cast<const A*>(t.x(row.a)) + from
-                     : t.fetch(t.x(row.a), false, Walk(t.job.g.reduced, from), k, x);
+                     : t.fetch(t.x(row.a), false, Walk(t.job.g.reduced, from), k, x, has_x);
     }
     if (reads_y) {
       r.y = t.flat_y ? static_cast<const A*>(t.y(row.b)) + from
-                     : t.fetch(t.y(row.b), true, Walk(t.job.g.reduced, from), k, y);
+                     : t.fetch(t.y(row.b), true, Walk(t.job.g.reduced, from), k, y, has_y);
     }
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) r.e[v] = t.e[v] ? t.e[v] + from : e[v];

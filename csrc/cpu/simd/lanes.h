@@ -293,6 +293,17 @@ void narrow_run(const Acc<T>* from, int64_t n, T* to) {
     }
   }
 #endif
+#if DETPROBE_FMA
+  if constexpr (std::is_same_v<T, bfloat_t>) {
+    for (; i + 8 <= n; i += 8) {
+      const auto u = load_bits<Vec<uint32_t, 32>>(from + i);
+      const auto rounded = (u + 0x7FFFu + (u >> 16 & 1u)) >> 16;
+      const auto bits = (__m256i)((u & 0x7FFFFFFFu) > 0x7F800000u ? Vec<uint32_t, 32>{} + 0x7FC0u : rounded);
+      const __m128i low = _mm256_castsi256_si128(bits), high = _mm256_extracti128_si256(bits, 1);
+      store_bits(to + i, _mm_packus_epi32(low, high));
+    }
+  }
+#endif
   if constexpr (std::is_same_v<T, bfloat_t>) {
     for (; i + 4 <= n; i += 4) {
       const auto u = load_bits<Vec<uint32_t, 16>>(from + i);

@@ -59,12 +59,23 @@ __attribute__((noinline)) void map_across(const Typed<A>& t, const A* x, const A
 // Elements from..from + k of one row, to where they belong.
 template <class O, class A>
 void map_stretch(const Typed<A>& t, Scratch<A>& scratch, const Place& base, int64_t from, int64_t k, const V_<A>* p) {
-  const Stretch<A> r = scratch.stretch(t, O::kX, O::kY, base, from, k);
-  if (t.flat_x) return map_along<O>(r, k, p, static_cast<A*>(t.out(base.a)) + from);
-  const Walk walk(t.job.g.reduced, from);
-  if (t.is_native && side_by_side(walk, false, k)) {
-    return map_along<O>(r, k, p, static_cast<A*>(t.out(base.a + walk.a)));
+  const Layout& reduced = t.job.g.reduced;
+  if (t.is_native && last_step(reduced, false) == 1 && (!O::kY || last_step(reduced, true) == 1)) {
+    Walk walk(reduced, from);  // run by run, in place
+    for (int64_t done = 0; done < k;) {
+      const int64_t size = std::min(k - done, walk.left());
+      const int64_t a = base.a + walk.a;
+      Stretch<A> r{static_cast<const A*>(t.x(a)), static_cast<const A*>(O::kY ? t.y(base.b + walk.b) : nullptr), {}};
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) r.e[v] = t.e[v] ? t.e[v] + from + done : scratch.e[v];
+      map_along<O>(r, size, p, static_cast<A*>(t.out(a)));
+      walk.go(size);
+      done += size;
+    }
+    return;
   }
+  const Stretch<A> r = scratch.stretch(t, O::kX, O::kY, base, from, k);
+  const Walk walk(reduced, from);
   map_along<O>(r, k, p, scratch.out);
   scatter(t.type, scratch.out, false, walk, k, t.out(base.a));
 }

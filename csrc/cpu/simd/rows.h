@@ -18,6 +18,11 @@ class Driver {
     return (0 | ... | Pass<K>::kE) | O::kE;
   }
   using AllPasses = std::make_integer_sequence<int, kPasses>;
+  template <int... K>
+  static constexpr bool shifted(std::integer_sequence<int, K...>) {
+    return ((std::is_same_v<Pass<K>, ExpShifted> || std::is_same_v<Pass<K>, ExpOver>) || ...);
+  }
+  static constexpr bool kExp = shifted(AllPasses{});  // as much work as many sums
 
  public:
   explicit Driver(const Job& job) : t_(job), g_(job.g), count_(blocks_of(job.g.n)) {}
@@ -77,7 +82,8 @@ class Driver {
   };
 
   void fused_all() {
-    const int64_t grain = std::max<int64_t>(W, kGrain / std::max<int64_t>(g_.n, 16));
+    constexpr int64_t kWorth = kExp ? kGrain / 8 : kGrain;
+    const int64_t grain = std::max<int64_t>(W, kWorth / std::max<int64_t>(g_.n, 16));
     at::parallel_for(0, g_.rows, grain, [&](int64_t begin, int64_t end) {
       const FloatMode mode;
       Worker w{ScratchGroup<A>(t_, vectors(AllPasses{}), !t_.flat_x || (t_.job.y && !t_.flat_y)), {}, {}, {}, 0, {}};
@@ -103,6 +109,7 @@ class Driver {
       w.p[q] = splat<V>(t_.p_constant[q]);
       for (int64_t j = 0; t_.p[q] && j < w.live; ++j) w.p[q][j] = t_.p[q][row + j];
     }
+    for (int64_t j = 0; j < w.live; ++j) w.scratch[j].has_x = w.scratch[j].has_y = false;
     fused_passes(w, AllPasses{});
 #pragma GCC unroll 8
     for (int q = 0; q < kParams; ++q) {
@@ -153,6 +160,7 @@ class Driver {
     for (int64_t j = 0; j < count; ++j) {
       const int64_t mine = apart ? row : row + j, start = from + j * apart;
       r[j] = w.scratch[j].stretch(t_, (S::kX || ...), (S::kY || ...), w.at[mine], start, k);
+      w.scratch[j].keep((S::kX || ...) && count_ == 1, (S::kY || ...) && count_ == 1);
       if (O::kKeep) terms[j] = kept(w, mine, start);
     }
     if constexpr (O::kKeep && (std::is_same_v<S, ExpShifted> && ...)) {
@@ -190,7 +198,7 @@ class Driver {
         map_along<MapKept>(Stretch<A>{terms, nullptr, {}}, k, p, terms);
         if (!w.kept.empty()) scatter(t_.type, terms, false, Walk(g_.reduced, from), k, t_.out(w.at[j].a));
       } else {
-        map_stretch<O>(t_, w.scratch[0], w.at[j], from, k, p);
+        map_stretch<O>(t_, w.scratch[count_ == 1 ? j : 0], w.at[j], from, k, p);
       }
     }
   }

@@ -113,7 +113,7 @@ DETPROBE_FN V larger_of(V x, V y) {
 template <class V>
 DETPROBE_FN V fused(V x, V y, V z) {
   using A = Scalar<V>;
-  constexpr int kBytes = sizeof(V);
+  [[maybe_unused]] constexpr int kBytes = sizeof(V);
   if constexpr (std::is_same_v<A, uint64_t>) return x * y + z;
 #if DETPROBE_FMA
   if constexpr (kBytes == 16 && sizeof(A) == 4) return (V)_mm_fmadd_ps((__m128)x, (__m128)y, (__m128)z);
