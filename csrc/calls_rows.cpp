@@ -73,8 +73,7 @@ PyObject* call_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t count)
   if (x == nullptr || x->dim() < 2 || !THPVariable_CheckExact(args[1])) Py_RETURN_NONE;
   const at::Tensor& target = THPVariable_Unpack(args[1]);
   if (target.scalar_type() != at::kLong || target.layout() != at::kStrided || target.device() != x->device() ||
-      target.dim() != x->dim() - 1 || target.size(0) != x->size(0) ||
-      target.sizes().slice(1) != x->sizes().slice(2)) {
+      target.dim() != x->dim() - 1 || target.size(0) != x->size(0) || target.sizes().slice(1) != x->sizes().slice(2)) {
     Py_RETURN_NONE;
   }
   Maybe weight;

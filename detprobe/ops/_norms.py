@@ -84,12 +84,12 @@ def rms_norm(
 
     Source: csrc/README.md, rms_norm.
     """
-    if eps is None and isinstance(input, Tensor) and input.dtype.is_floating_point:
-        eps = _EPSILONS.get(input.dtype, _EPSILONS[torch.float32])
-    call = (input, normalized_shape, weight, None, eps, False)
+    known = eps if eps is not None else _EPSILONS.get(getattr(input, "dtype", torch.float32))
+    call = (input, normalized_shape, weight, None, known, False)
     if not tracing() and (result := CALLS.layer_norm(*call)) is not None:
         return result  # type: ignore[no-any-return]
     dims = _arguments("rms_norm", input, normalized_shape, weight, None)
+    eps = _EPSILONS[input.dtype] if eps is None else eps
     _check.real("rms_norm", "eps", eps)
     return OPS.layer_norm.default(input, dims, weight, None, float(eps), False)[0]
 

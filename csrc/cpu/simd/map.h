@@ -59,6 +59,9 @@ __attribute__((noinline)) void map_across(const Typed<A>& t, const A* x, const A
 // Elements from..from + k of one row, to where they belong.
 template <class O, class A>
 void map_stretch(const Typed<A>& t, Scratch<A>& scratch, const Place& base, int64_t from, int64_t k, const V_<A>* p) {
+  if (t.flat_x && (!O::kY || t.flat_y)) {
+    return map_along<O>(scratch.stretch(t, O::kX, O::kY, base, from, k), k, p, static_cast<A*>(t.out(base.a)) + from);
+  }
   const Layout& reduced = t.job.g.reduced;
   if (t.is_native && last_step(reduced, false) == 1 && (!O::kY || last_step(reduced, true) == 1)) {
     Walk walk(reduced, from);  // run by run, in place

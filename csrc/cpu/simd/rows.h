@@ -180,11 +180,12 @@ class Driver {
     A* y = w.partials.empty() ? few : w.partials.data();
     V p[kParams];
     numbers_of_row<S::kP>(w.p, 0, p);
-    for_blocks(0, count_, g_.n, w.scratch.copies() && !folds_flat(step, t_) ? 1 : W, [&](int64_t b, int64_t some, int64_t k) {
-      V folded;
-      fused_blocks(step, w, 0, some, b * kBlock, kBlock, k, p, &folded);
-      store_some(y + b, folded, some);
-    });
+    for_blocks(0, count_, g_.n, w.scratch.copies() && !folds_flat(step, t_) ? 1 : W,
+               [&](int64_t b, int64_t some, int64_t k) {
+                 V folded;
+                 fused_blocks(step, w, 0, some, b * kBlock, kBlock, k, p, &folded);
+                 store_some(y + b, folded, some);
+               });
     return sum_partials<typename S::Combine>(y, count_);
   }
 
