@@ -25,7 +25,7 @@ export CFLAGS="-g -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-
 export LDFLAGS="-fsanitize=address,undefined" DETPROBE_CUDA=0
 # To stay in time one instruction set, the baseline: the others are the same source in other widths, and where they have
 # instructions of their own, for the last elements of a row, the sanitizer does not see what those touch.
-export DETPROBE_ISA=baseline DETPROBE_CXXFLAGS=-O1
+export DETPROBE_ISA=baseline DETPROBE_CXXFLAGS="-O1 -g1"
 build() { python setup.py -q build_ext --inplace > build.log 2>&1 || { cat build.log; return 1; }; }
 
 # Leaks are not looked for: Python and torch keep what they have until the end.

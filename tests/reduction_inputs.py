@@ -97,6 +97,7 @@ LAYOUTS: dict[str, dict[str, object]] = {
     "contiguous": {},
     "transposed": {"order": (1, 0)},
     "steps inside": {"steps": (1, 3)},
+    "every second": {"steps": (1, 2)},
     "steps outside": {"steps": (2, 1)},
     "transposed steps": {"order": (1, 0), "steps": (2, 3)},
     "offset": {"offset": 5},

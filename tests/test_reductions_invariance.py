@@ -32,6 +32,8 @@ def unequal(a: list[tuple[str, Tensor]], b: list[tuple[str, Tensor]]) -> list[st
 def test_the_number_of_threads_changes_no_bit(form):
     problems = [
         Problem(torch.float32, 1, 70000, "wide"),
+        Problem(torch.float32, 1, 66001, "wide", "every second"),
+        Problem(torch.float16, 1, 70001, "normal"),
         Problem(torch.float32, 300, 257, "wide", "transposed"),
         Problem(torch.bfloat16, 3000, 40, "normal"),
         Problem(torch.float64, 3, 9000, "cancelling", "transposed"),
