@@ -72,7 +72,7 @@ def bag_of_records(offsets: Array, n: int, include_last_offset: bool = False) ->
     bags = len(offsets) - include_last_offset
     if bags < 0 or (len(offsets) and offsets[0] != 0) or (np.diff(offsets) < 0).any() or (offsets > n).any():
         raise ValueError(f"expected ascending offsets from 0 to at most {n}, got {offsets.tolist()}")
-    ends = offsets[1:] if include_last_offset else np.concatenate([offsets[1:], np.full(bags > 0, n)])
+    ends = offsets[1:] if include_last_offset else np.concatenate([offsets[1:], np.full(min(bags, 1), n)])
     bag = np.full(n, -1, np.int64)
     for b in range(bags):
         bag[offsets[b] : ends[b]] = b
