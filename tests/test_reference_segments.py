@@ -20,6 +20,20 @@ NAN, INF = math.nan, math.inf
 segment_sums = reference.segment_tree
 
 
+def among_others(d, r):
+    """The same segment by way of index_add, between records of two other destinations."""
+    rng = np.random.default_rng(len(r))
+    index = rng.permutation(np.repeat([0, 1, 2], [300, len(r), 7]))
+    records = rng.standard_normal((len(index), r.shape[1])).astype(r.dtype)
+    records[index == 1] = r
+    start = np.zeros_like(r[0]) if d is None else d
+    each = np.stack([start, start, start])
+    return segments.combined(each, index, records, include_self=d is not None).value[1]
+
+
+WAYS = pytest.mark.parametrize("combine", [segment_sums, among_others])
+
+
 def multiply(x, y, name):
     """x * y of two Python floats, rounded once."""
     if not (math.isfinite(x) and math.isfinite(y)) or x == 0 or y == 0:
@@ -98,11 +112,18 @@ def test_the_start_is_no_record():
 
 
 @FLOATS
+@WAYS
 @pytest.mark.parametrize("m", LENGTHS)
-def test_z_is_the_written_order(m, dtype):
+def test_z_is_the_written_order(m, combine, dtype):
     d, r = drawn(1, 3, dtype, seed=1)[0], drawn(m, 3, dtype)
-    assert same_bits(segment_sums(d, r), expected(d, r))
-    assert same_bits(segment_sums(None, r), expected(None, r))
+    assert same_bits(combine(d, r), expected(d, r))
+    assert same_bits(combine(None, r), expected(None, r))
+
+
+@FLOATS
+@pytest.mark.parametrize("m", LENGTHS)
+def test_products_have_the_written_order(m, dtype):
+    d, r = drawn(1, 3, dtype, seed=1)[0], drawn(m, 3, dtype)
     near_one = (1 + r / 2**12).astype(dtype)
     got = segments.segment_tree(d, near_one, segments.multiplied)
     assert same_bits(got, expected(d, near_one, multiply))
@@ -153,11 +174,12 @@ def pairs_of(m, start, count):
 TREES = [(m, start) for m in (2, 3, 255, 256, 257, 300, 513, 1500) for start in (0, 1)] + [(65536 + 600, 1)]
 
 
+@WAYS
 @pytest.mark.parametrize(("m", "start"), TREES)
-def test_the_recovered_tree_is_the_written_tree(m, start):
+def test_the_recovered_tree_is_the_written_tree(m, start, combine):
     pairs = pairs_of(m, start, 400 if m < 2000 else 60)
     written = [under_one_node(i, j, m, start) for i, j in pairs]
-    assert recovered(segment_sums, m, pairs, start).tolist() == written
+    assert recovered(combine, m, pairs, start).tolist() == written
 
 
 def planted_chunk(d, r, chunk):
@@ -230,8 +252,9 @@ def caught(combine):
     return seen
 
 
-def test_z_itself_is_not_caught():
-    assert caught(segment_sums) == set()
+@WAYS
+def test_z_itself_is_not_caught(combine):
+    assert caught(combine) == set()
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -318,7 +341,7 @@ def test_the_extreme_lets_nan_win_and_puts_minus_zero_below_zero(dtype):
     assert same_bits(segments.extreme(z, largest=True), np.array([0.0, 0.0, -0.0, NAN, INF], dtype))
     assert same_bits(segments.extreme(z, largest=False), np.array([-0.0, -0.0, -1.0, NAN, -INF], dtype))
     negative_nan = words(0xFFC00001, 0xFFF80001)[:1] if dtype == np.float32 else words(0xFFF8000000000001, dtype=dtype)
-    for order in (1, -1):
+    for order in (1, -1):  # NaN first, NaN last
         r = np.concatenate([negative_nan, np.array([INF], dtype)])[::order]
         assert np.isnan(segments.extreme(r, largest=True))
         assert np.isnan(segments.extreme(r, largest=False))

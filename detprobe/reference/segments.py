@@ -19,7 +19,7 @@ from detprobe.reference.formats import Array, in_acc, quiet
 from detprobe.reference.order import added, places
 
 __all__ = [
-    *("Combine", "Combined", "chosen", "combined", "divided", "extreme", "groups", "last_records", "multiplied"),
+    *("Combine", "Combined", "chosen", "combined", "divided", "extreme", "last_records", "multiplied"),
     *("segment_max", "segment_max_backward", "segment_mean", "segment_mean_backward", "segment_offsets"),
     *("segment_sum", "segment_sum_backward", "segment_tree"),
 ]
@@ -85,15 +85,6 @@ def extreme(z: Array, largest: bool) -> Array:
     return np.where(np.isnan(z).any(axis=0), z.dtype.type(np.nan), picked) if z.dtype.kind == "f" else picked
 
 
-def groups(index: Array, size: int) -> Iterator[tuple[int, Array]]:
-    """Every touched destination with the positions of its records, ascending; `index` is [n], checked."""
-    order = np.argsort(index, kind="stable")
-    ends = np.cumsum(np.bincount(index, minlength=size))
-    begins = np.concatenate([np.zeros(1, np.int64), ends])
-    for j in np.unique(index).tolist():
-        yield j, order[begins[j] : ends[j]]
-
-
 def combined(d: Array, index: Array, records: Array, how: Combine = "sum", include_self: bool = True) -> Combined:
     """Z, amax or amin of every segment; a destination without records keeps `d`.
 
@@ -104,23 +95,45 @@ def combined(d: Array, index: Array, records: Array, how: Combine = "sum", inclu
         how: "sum", "prod", "amax" or "amin".
         include_self: False leaves out `d` where there is a record.
     """
+    counts = np.bincount(index, minlength=len(d)).astype(np.int64)
+    if how in ("sum", "prod"):
+        return Combined(_trees(d, index, records, added if how == "sum" else multiplied, include_self), counts)
     value = d.copy()
-    for j, positions in groups(index, len(d)):
-        r = records[positions]
-        start = d[j] if include_self else None
-        if how in ("sum", "prod"):
-            value[j] = segment_tree(start, r, added if how == "sum" else multiplied)
-        else:
-            every = r if start is None else np.concatenate([start[None], r])
-            value[j] = extreme(every, how == "amax")
-    return Combined(value, np.bincount(index, minlength=len(d)).astype(np.int64))
+    order = np.argsort(index, kind="stable")
+    ends = np.cumsum(counts)
+    for j in np.flatnonzero(counts).tolist():
+        r = records[order[ends[j] - counts[j] : ends[j]]]
+        value[j] = extreme(np.concatenate([d[j][None], r]) if include_self else r, how == "amax")
+    return Combined(value, counts)
+
+
+@quiet
+def _trees(d: Array, index: Array, records: Array, step: Step, include_self: bool) -> Array:
+    """`segment_tree` of all segments at once: every chunk of a level takes its next record in the same step."""
+    value, to, r, at_records = d.copy(), index, records, True
+    while True:
+        order = np.argsort(to, kind="stable")
+        to, r = to[order], r[order]
+        rank = np.arange(len(to)) - np.searchsorted(to, to)
+        heads = np.flatnonzero(rank % CHUNK == 0)
+        lengths = np.diff(heads, append=len(to))
+        y = r[heads]
+        if at_records and include_self:
+            first = rank[heads] == 0
+            y[first] = step(d[to[heads[first]]], y[first])
+        for q in range(1, max(lengths, default=0)):
+            longer = lengths > q
+            y[longer] = step(y[longer], r[heads[longer] + q])
+        to, r, at_records = to[heads], y, False
+        if len(np.unique(to)) == len(to):
+            value[to] = r
+            return value
 
 
 def last_records(index: Array, size: int) -> Array:
     """[size] int64: the position of the last record of every destination, -1 where there is none."""
     last = np.full(size, -1, np.int64)
-    for position, j in enumerate(index.tolist()):
-        last[j] = position
+    np.maximum.at(last, index, np.arange(len(index)))
     return last
 
 
