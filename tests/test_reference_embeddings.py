@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from index_patterns import indices, whole
 from scalar_numbers import same_bits
-from test_reference_scatter import CASES, equal, t
+from scatter_cases import CASES, equal, t
 
 from detprobe import reference
 from detprobe.reference import histograms

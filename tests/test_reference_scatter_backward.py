@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from index_patterns import indices, some_negative, whole
 from scalar_numbers import same_bits, words
-from test_reference_scatter import (
+from scatter_cases import (
     ADVANCED,
     CASES,
     EVERY_REDUCE,
