@@ -57,6 +57,7 @@ ADVANCED = {
     "last": lambda a, b: (None, None, b),
     "two, adjacent": lambda a, b: (None, a % 3, b),
     "two, apart": lambda a, b: (a, None, b),
+    "two, apart, behind": lambda a, b: (None, a % 3, None, b % 2),
     "outer product": lambda a, b: (a[:, None], None, b[None, :]),
     "all": lambda a, b: (a, a % 3, b),
     "0-dim": lambda a, b: (a[:1].reshape(()) if a.size else np.array(0), None, b),
@@ -71,6 +72,6 @@ def read_by_torch(x, indices):
 def advanced_case(name, case):
     index, size, rng = case
     chosen = ADVANCED[name](index, rng.permutation(index) % 4)
-    shape = (size, 3, 4)
+    shape = (size, 3, 4, 2)
     chosen = tuple(i if i is None else some_negative(i, shape[at], rng) for at, i in enumerate(chosen))
     return shape, chosen, rng

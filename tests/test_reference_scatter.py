@@ -262,6 +262,13 @@ def test_the_integer_mean_floors_the_whole_sum():
     assert negative.value.tolist() == [-4]
 
 
+def test_integers_take_no_fraction_of_a_record():
+    one = np.array([1])
+    assert reference.index_add(one, 0, np.array([0]), one, 2.0).value.tolist() == [3]
+    with pytest.raises(ValueError, match="expected an integer alpha for integers, got 1.5"):
+        reference.index_add(one, 0, np.array([0]), one, 1.5)
+
+
 def test_bool_is_or_and_and():
     x, source, index = np.array([False, False, True]), np.array([True, True, False]), np.array([0, 0, 2])
     wide = [reference.widen(v, "bool") for v in (x, source)]

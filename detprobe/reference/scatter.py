@@ -171,8 +171,13 @@ def index_add(x: Array, dim: int, index: Array, source: Array, alpha: float = 1)
         source: [...] acc, of the shape of x but for n along `dim`.
         alpha: before it is rounded to acc; an integer for int64.
 
+    Raises:
+        IndexError: for an index out of range.
+
     Source: csrc/README.md, "The scatter ops, forward".
     """
+    if x.dtype == np.int64 and alpha != int(alpha):
+        raise ValueError(f"expected an integer alpha for integers, got {alpha}")
     rows = index_rows(x.shape, dim, index)
     records = source.transpose(rows.axes)
     if alpha != 1:
@@ -201,8 +206,7 @@ def scatter_reduce(
     records = src[tuple(slice(n) for n in index.shape)].reshape(-1)
     value, counts = combined(rows.of(x), rows.to, records, "sum" if reduce == "mean" else reduce, include_self)
     if reduce == "mean":
-        mean = divided(value, np.maximum(counts + include_self, 1))
-        value = np.where(counts > 0, mean, value)
+        value = divided(value, np.maximum(counts + include_self, 1))  # by 1 where no record came
     return _spread(x, rows, value, counts)
 
 
