@@ -126,13 +126,13 @@ def test_scale_grad_by_freq_divides_by_the_count_of_the_row_in_all_bags():
 
 
 def test_the_first_of_the_largest_wins_a_bag():
-    weight = np.array([[1.0, -0.0, NAN], [1.0, 0.0, 5.0], [0.0, 0.0, NAN]])
+    weight = np.array([[1.0, 0.0, NAN], [1.0, -0.0, 5.0], [0.0, 0.0, NAN]])
     index, offsets = np.array([1, 0, 2]), np.array([0, 0, 3])
     y = reference.embedding_bag(weight, index, offsets, "max")
     assert same_bits(y, np.array([[0, 0, 0], [1.0, 0.0, NAN], [0, 0, 0]])), "empty bags hold +0.0"
     g = np.array([[9.0, 9, 9], [1, 2, 3], [9, 9, 9]])
     got = reference.embedding_bag_backward(g, weight, index, offsets, "max").weight
-    assert got.tolist() == [[0, 0, 3], [1, 2, 0], [0, 0, 0]]
+    assert got.tolist() == [[0, 2, 3], [1, 0, 0], [0, 0, 0]], "-0.0 came first, and lost"
 
 
 def test_a_bag_is_a_segment_from_plus_zero_without_its_padding():

@@ -265,7 +265,7 @@ def test_the_integer_mean_floors_the_whole_sum():
 def test_integers_take_no_fraction_of_a_record():
     one = np.array([1])
     assert reference.index_add(one, 0, np.array([0]), one, 2.0).value.tolist() == [3]
-    with pytest.raises(ValueError, match="expected an integer alpha for integers, got 1.5"):
+    with pytest.raises(ValueError, match=r"expected an integer alpha for integers, got 1\.5"):
         reference.index_add(one, 0, np.array([0]), one, 1.5)
 
 
