@@ -83,7 +83,7 @@ def histogram(x: Array, edges: Array, weight: Array | None = None, density: bool
         raise ValueError(f"expected at least two ascending edges, got {edges.tolist()}")
     bins, flat = len(edges) - 1, x.reshape(-1)
     inside = (flat >= edges[0]) & (flat <= edges[-1])
-    bin = np.minimum(bins, (edges[None, :] <= flat[inside, None]).sum(axis=1)) - 1
+    bin = np.minimum(bins, np.count_nonzero(edges[None, :] <= flat[inside, None], axis=1)) - 1
     if weight is None:
         h = np.bincount(bin, minlength=bins).astype(x.dtype)
     else:

@@ -17,6 +17,7 @@ import numpy as np
 from detprobe.reference.arithmetic import fma
 from detprobe.reference.formats import Array, in_acc, quiet
 from detprobe.reference.order import added, places
+from detprobe.reference.scan import cumsum_rows
 
 __all__ = [
     *("Combine", "Combined", "chosen", "combined", "divided", "extreme", "last_records", "multiplied"),
@@ -100,9 +101,9 @@ def combined(d: Array, index: Array, records: Array, how: Combine = "sum", inclu
         return Combined(_trees(d, index, records, added if how == "sum" else multiplied, include_self), counts)
     value = d.copy()
     order = np.argsort(index, kind="stable")
-    ends = np.cumsum(counts)
+    begins = np.searchsorted(index[order], np.arange(len(d)))
     for j in np.flatnonzero(counts).tolist():
-        r = records[order[ends[j] - counts[j] : ends[j]]]
+        r = records[order[begins[j] : begins[j] + counts[j]]]
         value[j] = extreme(np.concatenate([d[j][None], r]) if include_self else r, how == "amax")
     return Combined(value, counts)
 
@@ -158,9 +159,10 @@ def segment_offsets(n: int, lengths: Array | None = None, offsets: Array | None 
     if (lengths is None) == (offsets is None):
         raise ValueError("expected either lengths or offsets")
     if lengths is not None:
-        if (lengths < 0).any() or lengths.sum() != n:
+        ends = cumsum_rows(lengths.astype(np.int64)[None, :])[0]
+        offsets = np.concatenate([np.zeros(1, np.int64), ends])
+        if (lengths < 0).any() or offsets[-1] != n:
             raise ValueError(f"expected lengths of at least 0 that sum to {n}, got {lengths.tolist()}")
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
     assert offsets is not None
     if len(offsets) == 0 or (np.diff(offsets) < 0).any() or offsets[0] < 0 or offsets[-1] > n:
         raise ValueError(f"expected ascending offsets from 0 to {n}, got {offsets.tolist()}")
@@ -221,7 +223,7 @@ def segment_max_backward(g: Array, z: Array, y: Array, offsets: Array) -> Array:
     out = np.zeros_like(z)
     for j, r in _segments(z, offsets):
         hit = chosen(r, y[j])
-        share = g[j] / hit.sum(axis=0).astype(z.dtype)
+        share = g[j] / np.count_nonzero(hit, axis=0).astype(z.dtype)
         out[offsets[j] : offsets[j + 1]] = np.where(hit, share, in_acc(0, z))
     return out
 
