@@ -16,7 +16,7 @@ import numpy as np
 from detprobe.reference.arithmetic import fma
 from detprobe.reference.formats import Array, quiet
 
-__all__ = ["added", "largest_rows", "length_of", "max_rows", "min_rows", "sum_products", "sum_rows"]
+__all__ = ["added", "largest_rows", "length_of", "max_rows", "min_rows", "places", "sum_products", "sum_rows"]
 
 LANES = 32
 BLOCK = 1024
@@ -116,8 +116,7 @@ def max_rows(z: Array) -> Array:
     Returns:
         [rows] acc.
     """
-    places = _places(z)
-    return _picked(z, np.argmax(places, axis=1)) + z.dtype.type(0)
+    return _picked(z, np.argmax(_places(z), axis=1)) + z.dtype.type(0)
 
 
 def largest_rows(z: Array) -> Array:
@@ -127,14 +126,19 @@ def largest_rows(z: Array) -> Array:
 
 def min_rows(z: Array) -> Array:
     """The smallest element of every row: NaN if there is one; a zero comes as +0.0; as `max_rows`."""
-    places = _places(z)
-    return _picked(z, np.argmin(places, axis=1)) + z.dtype.type(0)
+    return _picked(z, np.argmin(_places(z), axis=1)) + z.dtype.type(0)
 
 
 def _places(z: Array) -> Array:
-    """Integers in the order of the numbers, -0.0 before +0.0."""
     if length_of(z) == 0:
         raise ValueError("an empty row has no maximum and no minimum")
+    return places(z)
+
+
+def places(z: Array) -> Array:
+    """Integers in the order of the numbers, -0.0 before +0.0; those of NaN mean nothing."""
+    if z.dtype == np.int64:
+        return z
     bits = np.ascontiguousarray(z).view(f"i{z.dtype.itemsize}")
     return np.where(bits < 0, bits ^ np.iinfo(bits.dtype).max, bits)
 
