@@ -12,7 +12,6 @@
 #include <torch/csrc/autograd/python_variable.h>
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 namespace detprobe {
@@ -58,6 +57,12 @@ inline bool read_dims(PyObject* object, int64_t ndim, Dims& dims) {
   }
   std::sort(dims.begin(), dims.end());
   return std::adjacent_find(dims.begin(), dims.end()) == dims.end();
+}
+
+// A plain tensor and one of its dimensions; null where either is something else.
+inline const at::Tensor* plain_along(PyObject* object, PyObject* dim, Dims& dims) {
+  const at::Tensor* x = plain(object);
+  return x != nullptr && push(dim, x->dim(), dims) ? x : nullptr;
 }
 
 inline Dim optional(const Dims& dims) { return dims.empty() ? Dim() : Dim(at::IntArrayRef(dims)); }

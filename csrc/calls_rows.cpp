@@ -33,9 +33,9 @@ bool read_beside(PyObject* object, const at::Tensor& x, at::IntArrayRef shape, M
 PyObject* call_softmax(PyObject*, PyObject* const* args, Py_ssize_t count) {
   static const auto op = find<at::Tensor(const at::Tensor&, int64_t, bool, Dtype)>("detprobe::softmax");
   if (!ordinary(count, 3)) Py_RETURN_NONE;
-  const at::Tensor* x = plain(args[0]);
   Dims dims;
-  if (x == nullptr || !PyLong_CheckExact(args[1]) || !read_dims(args[1], x->dim(), dims)) Py_RETURN_NONE;
+  const at::Tensor* x = plain_along(args[0], args[1], dims);
+  if (x == nullptr) Py_RETURN_NONE;
   return result_of([&] { return op.call(*x, dims[0], args[2] == Py_True, Dtype()); });
 }
 

@@ -47,9 +47,9 @@ PyObject* call_exact_sum(PyObject*, PyObject* const* args, Py_ssize_t count) {
 PyObject* call_cumsum(PyObject*, PyObject* const* args, Py_ssize_t count) {
   static const auto op = find<at::Tensor(const at::Tensor&, int64_t, bool, Dtype)>("detprobe::cumsum");
   if (!ordinary(count, 2)) Py_RETURN_NONE;
-  const at::Tensor* x = plain(args[0]);
   Dims dims;
-  if (x == nullptr || !PyLong_CheckExact(args[1]) || !read_dims(args[1], x->dim(), dims)) Py_RETURN_NONE;
+  const at::Tensor* x = plain_along(args[0], args[1], dims);
+  if (x == nullptr) Py_RETURN_NONE;
   return result_of([&] { return op.call(*x, dims[0], false, Dtype()); });
 }
 

@@ -100,11 +100,15 @@ DETPROBE_FN V sign_of(V x) {
   return x > zero ? splat<V>(1) : (x < zero ? splat<V>(-1) : (x == zero ? zero : x));
 }
 
-// A NaN becomes the canonical one.
+// A NaN becomes the canonical one; integers have none.
 template <class V>
 DETPROBE_FN V canonical(V x) {
-  constexpr auto quiet = sizeof(Scalar<V>) == 4 ? 0x7FC00000ull : 0x7FF8000000000000ull;
-  return x == x ? x : cast<V>(Word<V>{} + static_cast<Scalar<Word<V>>>(quiet));
+  if constexpr (std::is_integral_v<Scalar<V>>) {
+    return x;
+  } else {
+    constexpr auto quiet = sizeof(Scalar<V>) == 4 ? 0x7FC00000ull : 0x7FF8000000000000ull;
+    return x == x ? x : cast<V>(Word<V>{} + static_cast<Scalar<Word<V>>>(quiet));
+  }
 }
 
 // A largest or smallest element whose zeros are all +0.0.

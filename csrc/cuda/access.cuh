@@ -60,15 +60,6 @@ DETPROBE_FN half_t from_acc<half_t>(float x) {
 }
 #endif
 
-template <class A>
-DETPROBE_FN A canonical_number(A x) {
-  if constexpr (std::is_same_v<A, uint64_t>) {
-    return x;
-  } else {
-    return canonical(x);
-  }
-}
-
 // The result of a row. Integers of every width give an int64.
 template <class A>
 DETPROBE_FN void store_result(const Job& job, int64_t row, A value) {

@@ -139,7 +139,7 @@ DETPROBE_FN void finish_row(const Job& job, int pass, int64_t row, A s) {
   finish_pass<O>(pass, s, static_cast<A>(job.g.n), p, std::make_integer_sequence<int, O::Passes::kSize>{});
   DETPROBE_UNROLL
   for (int k = 0; k < kParams; ++k) {
-    if (O::kOut >> k & 1) static_cast<A*>(job.p_out[k])[row] = canonical_number(p[k]);
+    if (O::kOut >> k & 1) static_cast<A*>(job.p_out[k])[row] = canonical(p[k]);
   }
   if constexpr (!O::kMap) {
     if (pass == O::Passes::kSize - 1 && job.out) store_result(job, row, p[O::kResult]);
@@ -243,7 +243,7 @@ class FusedRow {
     const bool first = threadIdx.x == 0 && (threadIdx.y == 0 || !shared());
     DETPROBE_UNROLL
     for (int k = 0; k < kParams; ++k) {
-      if (O::kOut >> k & 1 && first && job_.p_out[k]) static_cast<A*>(job_.p_out[k])[row_] = canonical_number(p_[k]);
+      if (O::kOut >> k & 1 && first && job_.p_out[k]) static_cast<A*>(job_.p_out[k])[row_] = canonical(p_[k]);
     }
     if constexpr (!O::kMap) {
       if (first && job_.out) store_result(job_, row_, p_[O::kResult]);

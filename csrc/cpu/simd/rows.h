@@ -59,15 +59,7 @@ class Driver {
       for (int64_t j = 0; j < count; ++j) put_result(row + j, values[j]);
       return;
     }
-    if constexpr (!std::is_same_v<A, uint64_t>) values = canonical(values);
-    store_some(static_cast<A*>(t_.job.out) + row, values, count);
-  }
-  static DETPROBE_FN A canonical_number(A x) {
-    if constexpr (std::is_same_v<A, uint64_t>) {
-      return x;
-    } else {
-      return canonical(x);
-    }
+    store_some(static_cast<A*>(t_.job.out) + row, canonical(values), count);
   }
 
   // ---- one row after the other
@@ -114,7 +106,7 @@ class Driver {
 #pragma GCC unroll 8
     for (int q = 0; q < kParams; ++q) {
       if (!(O::kOut >> q & 1) || !wanted(q)) continue;
-      for (int64_t j = 0; j < w.live; ++j) wanted(q)[row + j] = canonical_number(w.p[q][j]);
+      for (int64_t j = 0; j < w.live; ++j) wanted(q)[row + j] = canonical(w.p[q][j]);
     }
     if constexpr (O::kMap) {
       for (int64_t j = 0; j < w.live; ++j) fused_map(w, j);
@@ -267,7 +259,7 @@ class Driver {
         ((O::template finish<K>(total<typename S::Combine>(sums[which] + row * count, count), t_.n, p), ++which), ...);
 #pragma GCC unroll 8
         for (int q = 0; q < kParams; ++q) {
-          if (O::kOut >> q & 1) numbers_[q][row] = canonical_number(p[q]);
+          if (O::kOut >> q & 1) numbers_[q][row] = canonical(p[q]);
         }
       }
     });

@@ -33,22 +33,13 @@ class Prefix {
   std::unique_ptr<Prefix> upper_;
 };
 
-template <class V>
-DETPROBE_FN V canonical_sum(V x) {
-  if constexpr (std::is_same_v<Scalar<V>, uint64_t>) {
-    return x;
-  } else {
-    return canonical(x);
-  }
-}
-
 // The same as scan_tile for a single strip: there is nothing to share out.
 template <class A>
 DETPROBE_FN A scan_strip(const A* from, int64_t k, A offset, A* to) {
   A p = static_cast<A>(-0.0);
   for (int64_t i = 0; i < k; ++i) {
     p = add(p, from[i]);
-    if (to) to[i] = canonical_sum(add(offset, p));
+    if (to) to[i] = canonical(add(offset, p));
   }
   return p;
 }
@@ -102,7 +93,7 @@ __attribute__((noinline)) A scan_tile(const A* from, int64_t k, A offset, A* to)
       for (int j = 0; j < W; ++j) v[j] = add(all, add(before, p[column + j]));
       transpose<W / 2>(v);
 #pragma GCC unroll 16
-      for (int j = 0; j < W; ++j) store_bits(out + j * kStrip + column, canonical_sum(v[j]));
+      for (int j = 0; j < W; ++j) store_bits(out + j * kStrip + column, canonical(v[j]));
     }
     if (size < kGroup) std::copy_n(room, size, to + start);
   }
