@@ -99,6 +99,39 @@ TORCH_LIBRARY(detprobe, m) {
   m.def("divide(Tensor a, float b) -> Tensor");
   m.def("exp(Tensor x) -> Tensor");
   m.def("log(Tensor x) -> Tensor");
+
+  // The scatter family (DSEG-1). `plan` is empty or {order, offsets} of index_plan, and then `index` is not read but
+  // for its shape. `reduce`: sum, prod, mean, amax, amin. mode: 0 sum, 1 mean, 2 max. padding_idx < 0: there is none.
+  m.def("index_plan(Tensor index, int size) -> (Tensor order, Tensor offsets)");
+  m.def("index_add(Tensor x, int dim, Tensor index, Tensor source, Scalar alpha, Tensor[] plan) -> Tensor");
+  m.def(
+      "scatter_reduce(Tensor x, int dim, Tensor index, Tensor src, str reduce, bool include_self, Tensor[] plan)"
+      " -> Tensor");
+  m.def("index_put(Tensor x, Tensor?[] indices, Tensor values, bool accumulate) -> Tensor");
+  m.def("put(Tensor x, Tensor index, Tensor source, bool accumulate) -> Tensor");
+  m.def("index_copy(Tensor x, int dim, Tensor index, Tensor source) -> Tensor");
+  m.def("scatter(Tensor x, int dim, Tensor index, Tensor src) -> Tensor");
+  m.def("segment_reduce(Tensor x, Tensor offsets, str reduce, float empty) -> Tensor");
+  m.def(
+      "embedding_backward(Tensor g, Tensor index, SymInt rows, int padding_idx, bool scale_grad_by_freq, Tensor[] plan)"
+      " -> Tensor");
+  m.def(
+      "embedding_bag(Tensor weight, Tensor index, Tensor offsets, int mode, Tensor? per_sample_weights,"
+      " bool include_last_offset, int padding_idx) -> Tensor");
+  m.def(
+      "embedding_bag_backward(Tensor g, Tensor weight, Tensor index, Tensor offsets, int mode,"
+      " Tensor? per_sample_weights, bool include_last_offset, int padding_idx, bool scale_grad_by_freq)"
+      " -> (Tensor weight, Tensor per_sample_weights)");
+  m.def("bincount(Tensor x, Tensor? weights, int minlength) -> Tensor");
+  m.def("histc(Tensor x, int bins, Scalar low, Scalar high) -> Tensor");
+  m.def("histogram(Tensor x, Tensor edges, Tensor? weight, bool density) -> Tensor");
+  m.def("histogram_edges(Tensor x, int bins, float[]? range) -> Tensor");
+  // Copies, whose gradients are sums of this family: aten's own op forward.
+  m.def("index_select(Tensor x, int dim, Tensor index, Tensor[] plan) -> Tensor");
+  m.def("gather(Tensor x, int dim, Tensor index, Tensor[] plan) -> Tensor");
+  m.def("take(Tensor x, Tensor index) -> Tensor");
+  m.def("index(Tensor x, Tensor?[] indices) -> Tensor");
+  m.def("embedding(Tensor weight, Tensor index, int padding_idx, bool scale_grad_by_freq, Tensor[] plan) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(detprobe, Meta, m) {

@@ -59,16 +59,22 @@ struct ExactJob {
   void* stream = nullptr;
 };
 
+struct SegmentJob;  // of segments.h
+struct OwnerJob;
+
 // What a device offers. Each returns null, or the text of an error.
 struct Kernels {
   const char* name;
   const char* (*run)(const Job&);
   const char* (*scan)(const ScanJob&);
   const char* (*exact)(const ExactJob&);
+  const char* (*fold)(const SegmentJob&);
+  const char* (*own)(const OwnerJob&);  // null where there is none
   // Bytes that the caller has to bring.
   int64_t (*run_workspace)(const Job&);
   int64_t (*scan_workspace)(const ScanJob&);
   int64_t (*exact_workspace)(const ExactJob&);
+  int64_t (*fold_workspace)(const SegmentJob&);
 };
 
 }  // namespace detprobe

@@ -5,31 +5,7 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
 #if defined(__x86_64__)
-
 #define DETPROBE_TABLE kAvx512
-#define DETPROBE_NAME "avx512"
-#define DETPROBE_BYTES 64
-#define DETPROBE_F16C 1
-#define DETPROBE_FMA 1
-#define DETPROBE_AVX512 1
-
-// Lambdas are said to return vectors without AVX; they are inlined, and the object file has no such code.
-#pragma GCC diagnostic ignored "-Wpsabi"
-
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512dq,avx512bw,avx512vl"))), \
-                             apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512dq,avx512bw,avx512vl")
-#endif
-namespace detprobe {
-#include "simd/all.h"
-}
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
+#define DETPROBE_KERNELS "all.h"
+#include "simd/for_avx512.h"
 #endif

@@ -11,7 +11,12 @@
 namespace detprobe {
 namespace {
 
-const InstructionSet& choose() {
+struct Chosen {
+  const InstructionSet& set;
+  const ScatterSet& scatter;
+};
+
+Chosen choose() {
   const char* asked = std::getenv("DETPROBE_CPU");
   const std::string wish = asked ? asked : "";
   TORCH_CHECK(wish.empty() || wish == "baseline" || wish == "avx2" || wish == "avx512",
@@ -22,13 +27,18 @@ const InstructionSet& choose() {
                                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                                        __builtin_cpu_supports("avx512vl");
 #ifndef DETPROBE_WITHOUT_AVX512
-  if (avx512 && (wish.empty() || wish == "avx512")) return kAvx512;
+  if (avx512 && (wish.empty() || wish == "avx512")) return {kAvx512, kAvx512Scatter};
 #endif
 #ifndef DETPROBE_WITHOUT_AVX2
-  if (avx2 && wish != "baseline") return kAvx2;
+  if (avx2 && wish != "baseline") return {kAvx2, kAvx2Scatter};
 #endif
 #endif
-  return kBaseline;
+  return {kBaseline, kBaselineScatter};
+}
+
+const Chosen& chosen() {
+  static const Chosen once = choose();
+  return once;
 }
 
 const char* run(const Job& job) { return instruction_set().run(job); }
@@ -40,19 +50,19 @@ const char* exact(const ExactJob& job) {
 
 }  // namespace
 
-const InstructionSet& instruction_set() {
-  static const InstructionSet& chosen = choose();
-  return chosen;
-}
+const InstructionSet& instruction_set() { return chosen().set; }
 
 const Kernels& cpu_kernels() {
   static const Kernels table = {instruction_set().name,
                                 run,
                                 scan,
                                 exact,
+                                chosen().scatter.fold,
+                                chosen().scatter.own,
                                 [](const Job&) { return int64_t(0); },
                                 [](const ScanJob&) { return int64_t(0); },
-                                [](const ExactJob&) { return int64_t(0); }};
+                                [](const ExactJob&) { return int64_t(0); },
+                                [](const SegmentJob&) { return int64_t(0); }};
   return table;
 }
 

@@ -49,7 +49,8 @@ const char* exact(const ExactJob& job) {
 }  // namespace
 
 const Kernels& kernels(uint64_t schedule_seed, bool fused) {
-  static const Kernels table = {"emulator", run, scan, exact, run_workspace, cuda::scan_workspace, exact_workspace};
+  static const Kernels table = {"emulator", run, scan, exact, nullptr, nullptr,
+                                run_workspace, cuda::scan_workspace, exact_workspace, nullptr};
   seed = schedule_seed;
   limits = fused ? cuda::Limits{} : cuda::Limits{0, INT64_MAX};
   return table;

@@ -11,6 +11,7 @@
 #include <numeric>
 #include <tuple>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -20,5 +21,6 @@
 
 #include "../../arith/job.h"
 #include "../../arith/order.h"
+#include "../../arith/segments.h"
 #include "../float_mode.h"
 #include "../kernels.h"

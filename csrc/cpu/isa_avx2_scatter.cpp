@@ -1,0 +1,11 @@
+// The kernels of the scatter family for AVX2, FMA and F16C.
+#include "simd/std.h"
+
+// Ops read those numbers of a row that they have; the compiler cannot tell.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
+#if defined(__x86_64__)
+#define DETPROBE_TABLE kAvx2Scatter
+#define DETPROBE_KERNELS "../scatter/all.h"
+#include "simd/for_avx2.h"
+#endif

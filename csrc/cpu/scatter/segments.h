@@ -1,0 +1,226 @@
+// Z, amax and amin of segments whose records are known by a plan: a row is folded in registers, some columns at a time.
+//
+// Computes, Order, Types, Domain, Error bound: the scatter ops in csrc/README.md. Level: device_to_device.
+
+struct SumStep {
+  template <class V>
+  static DETPROBE_FN V take(V s, V z) {
+    return s + z;
+  }
+};
+struct ProductStep {
+  template <class V>
+  static DETPROBE_FN V take(V s, V z) {
+    return s * z;
+  }
+};
+// NaN wins; of equal numbers, which may be zeros of either sign, the larger has the bits that both have.
+struct LargestStep {
+  template <class V>
+  static DETPROBE_FN V take(V s, V z) {
+    const V equal = cast<V>(cast<Word<V>>(s) & cast<Word<V>>(z));
+    const V larger = s > z ? s : (s == z ? equal : z);
+    return s == s ? larger : s;
+  }
+};
+struct SmallestStep {
+  template <class V>
+  static DETPROBE_FN V take(V s, V z) {
+    const V equal = cast<V>(cast<Word<V>>(s) | cast<Word<V>>(z));
+    const V smaller = s < z ? s : (s == z ? equal : z);
+    return s == s ? smaller : s;
+  }
+};
+
+// As many elements as V has lanes, in acc.
+template <class V, class T>
+DETPROBE_FN V load_as(const T* p) {
+  if constexpr (LaneOf<V>::kCount == 1)
+    return widen(*p);
+  else
+    return load<sizeof(V)>(p);
+}
+
+template <class T, class Step>
+class SegmentRows {
+  using A = acc_t<T>;
+  static constexpr int64_t kLevels = 8;  // 256^8 records
+  static constexpr int64_t kAhead = 8;
+
+ public:
+  explicit SegmentRows(const SegmentJob& job)
+      : job_(job), weight_(static_cast<const A*>(job.weight)), alpha_(static_cast<A>(job.alpha)) {}
+
+  // Columns first .. past - 1 of rows low .. high - 1.
+  void run(int64_t batch, int64_t low, int64_t high, int64_t first, int64_t past) const {
+    const FloatMode mode;
+    for (int64_t row = low; row < high; ++row) {
+      const int64_t begin = job_.offsets[row], end = job_.offsets[row + 1];
+      if (begin == end) continue;
+      using V = Vec<A, DETPROBE_BYTES>;
+      constexpr int64_t kWidth = LaneOf<V>::kCount;
+      int64_t c = first;
+      if (job_.source.column_stride == 1) {
+        while (c + 8 * kWidth <= past) c = tile<V, 8>(batch, row, begin, end, c);
+        if (c + 4 * kWidth <= past) c = tile<V, 4>(batch, row, begin, end, c);
+        if (c + 2 * kWidth <= past) c = tile<V, 2>(batch, row, begin, end, c);
+        if (c + kWidth <= past) c = tile<V, 1>(batch, row, begin, end, c);
+        if constexpr (DETPROBE_BYTES > 16) {
+          using Half = Vec<A, 16>;
+          while (c + LaneOf<Half>::kCount <= past) c = tile<Half, 1>(batch, row, begin, end, c);
+        }
+      }
+      while (c < past) c = tile<A, 1>(batch, row, begin, end, c);
+    }
+  }
+
+ private:
+  // Folds columns c .. of one segment; returns the column behind.
+  template <class V, int N>
+  __attribute__((noinline)) int64_t tile(int64_t batch, int64_t row, int64_t begin, int64_t end, int64_t c) const {
+    constexpr int64_t kWidth = LaneOf<V>::kCount;
+    const T* from =
+        static_cast<const T*>(job_.source.data) + batch * job_.source.batch_stride + c * job_.source.column_stride;
+    T* to = static_cast<T*>(job_.out) + (batch * job_.rows + row) * job_.columns + c;
+    V s[N];
+    int64_t p = begin;
+    if (job_.start == Start::given) {
+#pragma GCC unroll 8
+      for (int k = 0; k < N; ++k) s[k] = load_as<V>(to + k * kWidth);
+    } else if (job_.start == Start::zero) {
+#pragma GCC unroll 8
+      for (int k = 0; k < N; ++k) s[k] = V{};
+    } else {
+      record<V, N>(from, p++, s);
+    }
+    fold_chunk<V, N>(from, p, std::min(end, begin + kChunk), s);
+    p = std::min(end, begin + kChunk);
+    if (p < end) fold_more<V, N>(from, p, end, s);
+    if (job_.divided) {
+      const A n = static_cast<A>(end - begin + (job_.start == Start::given));
+#pragma GCC unroll 8
+      for (int k = 0; k < N; ++k) s[k] = s[k] / splat<V>(n);
+    }
+#pragma GCC unroll 8
+    for (int k = 0; k < N; ++k) {
+      const V value = canonical(s[k]);
+      if constexpr (std::is_same_v<T, A>) {
+        store_bits(to + k * kWidth, value);
+      } else {
+        A lanes[kWidth];
+        store_bits(lanes, value);
+        for (int64_t l = 0; l < kWidth; ++l) to[k * kWidth + l] = narrow<T>(lanes[l]);
+      }
+    }
+    return c + N * kWidth;
+  }
+
+  int64_t place_of(int64_t slot) const {
+    const int64_t n = job_.order ? job_.order[slot] : slot;
+    return (job_.from ? job_.from[n] : n) * job_.source.row_stride;
+  }
+
+  template <class V, int N>
+  DETPROBE_FN void record(const T* from, int64_t slot, V* z) const {
+    const T* r = from + place_of(slot);
+#pragma GCC unroll 8
+    for (int k = 0; k < N; ++k) z[k] = load_as<V>(r + k * LaneOf<V>::kCount);
+    if (weight_ || job_.scaled) {
+      const V by = splat<V>(weight_ ? weight_[job_.order ? job_.order[slot] : slot] : alpha_);
+#pragma GCC unroll 8
+      for (int k = 0; k < N; ++k) z[k] = by * z[k];
+    }
+  }
+
+  template <class V, int N>
+  DETPROBE_FN void fold_chunk(const T* from, int64_t p, int64_t end, V* s) const {
+    V z[N];
+    for (; p < end; ++p) {
+      if (job_.order && p + kAhead < job_.slots) {
+        const char* next = reinterpret_cast<const char*>(from + place_of(p + kAhead));
+        __builtin_prefetch(next);
+        if (N * sizeof(V) > 64) __builtin_prefetch(next + 64);
+        if (N * sizeof(V) > 128) __builtin_prefetch(next + 128), __builtin_prefetch(next + 192);
+      }
+      record<V, N>(from, p, z);
+#pragma GCC unroll 8
+      for (int k = 0; k < N; ++k) s[k] = Step::take(s[k], z[k]);
+    }
+  }
+
+  // The chunks behind the first one, whose value is s: a running value for each level, handed on when 256 came to it.
+  template <class V, int N>
+  __attribute__((noinline)) void fold_more(const T* from, int64_t p, int64_t end, V* s) const {
+    V sums[kLevels][N] = {};
+    int32_t counts[kLevels] = {};
+    const auto push = [&](V* part) {
+      for (int level = 0;; ++level) {
+        const bool full = counts[level] == kChunk;
+        V closed[N];
+        for (int k = 0; k < N; ++k) {
+          closed[k] = sums[level][k];
+          sums[level][k] = counts[level] == 0 || full ? part[k] : Step::take(sums[level][k], part[k]);
+          part[k] = closed[k];
+        }
+        counts[level] = full ? 1 : counts[level] + 1;
+        if (!full) return;
+      }
+    };
+    push(s);
+    while (p < end) {
+      V chunk[N];
+      const int64_t past = std::min(end, p + kChunk);
+      record<V, N>(from, p, chunk);
+      fold_chunk<V, N>(from, p + 1, past, chunk);
+      push(chunk);
+      p = past;
+    }
+    for (int k = 0; k < N; ++k) s[k] = sums[0][k];
+    for (int level = 1; level < kLevels && counts[level] > 0; ++level) {
+      for (int k = 0; k < N; ++k) s[k] = Step::take(sums[level][k], s[k]);
+    }
+  }
+
+  const SegmentJob& job_;
+  const A* weight_;
+  A alpha_;
+};
+
+template <class T, class Step>
+void fold_rows(const SegmentJob& job) {
+  const SegmentRows<T, Step> rows(job);
+  const int64_t threads = threads_for((job.slots + job.rows) * job.columns * job.batch);
+  const int64_t parts = threads == 1 ? 1 : std::min<int64_t>(4 * threads, std::max<int64_t>(1, job.rows));
+  bool is_hot;
+  const std::vector<int64_t> bounds = ranges_by_offsets(job.offsets, job.rows, parts, is_hot);
+  const int64_t splits = is_hot && job.columns >= 16 * threads ? threads : 1;
+  at::parallel_for(0, job.batch * parts * splits, threads == 1 ? INT64_MAX : 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t split = task % splits, k = task / splits % parts, batch = task / splits / parts;
+      const int64_t first = job.columns * split / splits / 16 * 16;
+      const int64_t past = split + 1 == splits ? job.columns : job.columns * (split + 1) / splits / 16 * 16;
+      rows.run(batch, bounds[k], bounds[k + 1], first, past);
+    }
+  });
+}
+
+template <class T>
+void fold_typed(const SegmentJob& job) {
+  switch (job.fold) {
+    case Fold::sum: return fold_rows<T, SumStep>(job);
+    case Fold::prod: return fold_rows<T, ProductStep>(job);
+    case Fold::amax: return fold_rows<T, LargestStep>(job);
+    case Fold::amin: return fold_rows<T, SmallestStep>(job);
+  }
+}
+
+const char* fold(const SegmentJob& job) {
+  switch (job.type) {
+    case Type::f16: fold_typed<half_t>(job); break;
+    case Type::bf16: fold_typed<bfloat_t>(job); break;
+    case Type::f32: fold_typed<float>(job); break;
+    case Type::f64: fold_typed<double>(job); break;
+    default: return "segments of floats only";
+  }
+  return nullptr;
+}

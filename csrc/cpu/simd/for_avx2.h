@@ -1,0 +1,25 @@
+// Compiles DETPROBE_KERNELS for AVX2, FMA and F16C. No include guard: a file for one instruction set includes it once.
+
+#define DETPROBE_NAME "avx2"
+#define DETPROBE_BYTES 32
+#define DETPROBE_F16C 1
+#define DETPROBE_FMA 1
+#define DETPROBE_AVX512 0
+
+// Lambdas are said to return vectors without AVX; they are inlined, and the object file has no such code.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+namespace detprobe {
+#include DETPROBE_KERNELS
+}
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif

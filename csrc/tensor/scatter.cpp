@@ -1,0 +1,405 @@
+// index_add, scatter_add, scatter_reduce, index_put, put, index_copy and scatter: what a destination is, and what its
+// records are. Orders: DSEG-1 of csrc/README.md.
+//
+// Integers are sums without rounding, whoever computes them, so aten's own ops do those.
+#include "scatter.h"
+
+#include <ATen/ExpandUtils.h>
+#include <ATen/MemoryOverlap.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/gather.h>
+#include <ATen/ops/index.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/ones_like.h>
+#include <ATen/ops/take.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <numeric>
+
+#include "destinations.h"
+
+namespace detprobe {
+namespace {
+
+int64_t product(at::IntArrayRef sizes) {
+  return std::accumulate(sizes.begin(), sizes.end(), int64_t(1), std::multiplies<int64_t>());
+}
+
+Tensor at_least_1d(const Tensor& t) { return t.dim() ? t : t.unsqueeze(0); }
+
+bool is_float(const Tensor& x) { return at::isFloatingType(x.scalar_type()); }
+
+// f(x, side by side), which writes; then back to where x lies.
+template <class F>
+void side_by_side(const Tensor& x, const F& f) {
+  const Tensor out = x.contiguous();
+  f(out);
+  if (!out.is_same(x)) x.copy_(out);
+}
+
+// f(x as integers that hold sums of x), and back.
+template <class F>
+void as_integers(const Tensor& x, bool wide, const F& f) {
+  const bool is_bool = x.scalar_type() == at::kBool;
+  if (!is_bool && !wide) return f(x);
+  const Tensor sums = x.to(at::kLong);
+  f(sums);
+  x.copy_(is_bool ? sums.ne(0) : sums);
+}
+
+double alpha_for(const Tensor& x, const at::Scalar& alpha) {
+  return round_to(acc_type(x.scalar_type()), alpha.toDouble());
+}
+
+Destinations destinations_of(const char* op, const Tensor& index, const Plan& plan, int64_t size) {
+  return plan.defined() ? destinations(plan, size) : destinations(op, index, size);
+}
+
+void check_pair(const char* op, const Tensor& x, const Tensor& source) {
+  TORCH_CHECK(x.scalar_type() == source.scalar_type(), op, ": expected one dtype, got ", x.scalar_type(), " and ",
+              source.scalar_type());
+  at::assert_no_internal_overlap(x);
+  TORCH_CHECK(x.device() == source.device(), op, ": expected one device, got ", x.device(), " and ", source.device());
+}
+
+// Records that are slices along `dim`, into x: the shapes fit but along dim.
+void fold_slices(const Tensor& x, int64_t dim, Destinations& to, Tensor source, const Folding& how) {
+  side_by_side(x, [&](const Tensor& out) {
+    const auto sizes = out.sizes();
+    fold_into(out, product(sizes.slice(0, dim)), product(sizes.slice(dim + 1)), to, records_of(source, dim, 1), how);
+  });
+}
+
+void check_slices(const char* op, const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
+  TORCH_CHECK(index.dim() <= 1, op, ": index: expected one dimension, got ", index.dim());
+  TORCH_CHECK(source.dim() == x.dim() && source.size(dim) == index.numel(), op, ": source: expected ", x.dim(),
+              " dimensions, with size ", index.numel(), " at ", dim, ", got ", source.sizes());
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    TORCH_CHECK(d == dim || source.size(d) == x.size(d), op, ": source: expected the sizes of x, ", x.sizes(),
+                ", but along ", dim, ", got ", source.sizes());
+  }
+}
+
+Fold fold_of(Reduce reduce) {
+  switch (reduce) {
+    case Reduce::prod: return Fold::prod;
+    case Reduce::amax: return Fold::amax;
+    case Reduce::amin: return Fold::amin;
+    default: return Fold::sum;
+  }
+}
+
+const char* name_of(Reduce reduce) {
+  static const char* const names[] = {"sum", "prod", "mean", "amax", "amin"};
+  return names[static_cast<int64_t>(reduce)];
+}
+
+// Every position of `index` along `dim` has the same rows in all other dimensions, and they are whole.
+bool is_rows(const Tensor& x, int64_t dim, const Tensor& index) {
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    if (d == dim) continue;
+    if (index.size(d) != x.size(d) || (index.stride(d) != 0 && index.size(d) != 1)) return false;
+  }
+  return true;
+}
+
+// The part of src that index speaks of.
+Tensor covered(const Tensor& src, const Tensor& index) {
+  Tensor part = src;
+  for (int64_t d = 0; d < src.dim(); ++d) {
+    if (src.size(d) != index.size(d)) part = part.narrow(d, 0, index.size(d));
+  }
+  return part;
+}
+
+// The logical place in x of each position of an index along `dim`, whose values are known to be in range.
+Tensor places(const Tensor& x, int64_t dim, const Tensor& index) {
+  Tensor place = index.to(at::kLong);
+  int64_t step = 1;
+  for (int64_t d = x.dim() - 1; d >= 0; --d) {
+    if (d == dim) {
+      if (step != 1) place = place.mul(step);
+    } else if (index.size(d) > 1) {
+      std::vector<int64_t> shape(index.dim(), 1);
+      shape[d] = index.size(d);
+      place = place.add(at::arange(index.size(d), place.options()).mul_(step).view(shape));
+    }
+    step *= x.size(d);
+  }
+  return place;
+}
+
+void reduce_integers(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, Reduce reduce,
+                     bool include_self) {
+  as_integers(x, reduce == Reduce::mean, [&](const Tensor& own) {
+    const Tensor from = src.to(own.scalar_type()), at = index.to(at::kLong);
+    if (reduce != Reduce::mean) {
+      own.scatter_reduce_(dim, at, from, name_of(reduce), include_self);
+      return;
+    }
+    const Tensor counts = include_self ? at::ones_like(own) : at::zeros_like(own);
+    counts.scatter_add_(dim, at, at::ones_like(at));
+    own.scatter_reduce_(dim, at, from, "sum", include_self);
+    own.copy_(own.div(counts.clamp_min(1), "floor"));
+  });
+}
+
+// The tensors of an advanced index, one for each dimension that it takes.
+struct Advanced {
+  std::vector<Tensor> tensors;  // of one shape
+  std::vector<int64_t> dims;
+  bool adjacent = true;
+};
+
+Advanced advanced(const char* op, const Tensor& x, const Indices& indices) {
+  Advanced out;
+  int64_t d = 0;
+  for (const std::optional<Tensor>& one : indices) {
+    if (!one || !one->defined()) {
+      ++d;
+      continue;
+    }
+    if (one->scalar_type() == at::kBool || one->scalar_type() == at::kByte) {
+      for (int64_t k = 0; k < one->dim(); ++k) {
+        TORCH_CHECK_INDEX(d + k < x.dim() && one->size(k) == x.size(d + k), op,
+                          ": index: expected a mask whose shape is ", "that of x from dimension ", d, ", got ",
+                          one->sizes(), " for ", x.sizes());
+      }
+      const Tensor found = one->nonzero();
+      for (int64_t k = 0; k < one->dim(); ++k, ++d) {
+        out.tensors.push_back(found.select(1, k));
+        out.dims.push_back(d);
+      }
+    } else {
+      TORCH_CHECK_INDEX(d < x.dim(), op, ": index: expected at most ", x.dim(), " indices, got more");
+      out.tensors.push_back(one->to(at::kLong));
+      out.dims.push_back(d++);
+    }
+  }
+  TORCH_CHECK_INDEX(!out.dims.empty(), op, ": indices: expected at least one tensor, got none");
+  out.tensors = at::expand_outplace(out.tensors);
+  for (size_t i = 1; i < out.dims.size(); ++i) out.adjacent &= out.dims[i] == out.dims[i - 1] + 1;
+  return out;
+}
+
+Destinations rows_of(const char* op, const Tensor& x, const Advanced& index) {
+  if (index.dims.size() == 1) return destinations(op, index.tensors[0], x.size(index.dims[0]), /*negative=*/true);
+  Tensor row;
+  int64_t rows = 1;
+  for (size_t i = 0; i < index.dims.size(); ++i) {
+    const int64_t size = x.size(index.dims[i]);
+    check_range(op, index.tensors[i], size, /*negative=*/true);
+    const Tensor at = index.tensors[i].remainder(std::max<int64_t>(size, 1));
+    row = i == 0 ? at : row.mul(size).add_(at);
+    rows *= size;
+  }
+  return destinations(op, row, rows);
+}
+
+}  // namespace
+
+Reduce reduce_of(c10::string_view name) {
+  for (const Reduce one : {Reduce::sum, Reduce::prod, Reduce::mean, Reduce::amax, Reduce::amin}) {
+    if (name == name_of(one)) return one;
+  }
+  TORCH_CHECK(false, "reduce: expected sum, prod, mean, amax or amin, got ", std::string(name));
+}
+
+void index_add_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& added, const at::Scalar& alpha,
+                const Plan& plan) {
+  const Tensor x = at_least_1d(self), source = at_least_1d(added);
+  dim = at::maybe_wrap_dim(dim, x.dim());
+  check_pair("index_add", x, source);
+  check_slices("index_add", x, dim, index, source);
+  if (!is_float(x)) {
+    check_range("index_add", index, x.size(dim), false);
+    return as_integers(x, false, [&](const Tensor& own) {
+      own.index_add_(dim, index.reshape({-1}), source.to(own.scalar_type()), alpha);
+    });
+  }
+  Destinations to = destinations_of("index_add", index, plan, x.size(dim));
+  Folding how;
+  how.alpha = alpha_for(x, alpha);
+  fold_slices(x, dim, to, source, how);
+}
+
+void scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& places_of, const Tensor& from, Reduce reduce,
+                     bool include_self, const Plan& plan) {
+  const Tensor x = at_least_1d(self), index = at_least_1d(places_of), src = at_least_1d(from);
+  dim = at::maybe_wrap_dim(dim, x.dim());
+  check_pair("scatter_reduce", x, src);
+  if (index.numel() == 0) return;
+  TORCH_CHECK(index.dim() == x.dim() && src.dim() == x.dim(), "scatter_reduce: expected ", x.dim(),
+              " dimensions, got index ", index.sizes(), " and src ", src.sizes());
+  for (int64_t d = 0; d < x.dim(); ++d) {
+    TORCH_CHECK(index.size(d) <= src.size(d) && (d == dim || index.size(d) <= x.size(d)),
+                "scatter_reduce: index: expected no size above those of src ", src.sizes(), " and, but along ", dim,
+                ", of x ", x.sizes(), ", got ", index.sizes());
+  }
+  if (!is_float(x)) {
+    check_range("scatter_reduce", index, x.size(dim), false);
+    return reduce_integers(x, dim, index, src, reduce, include_self);
+  }
+  Folding how;
+  how.fold = fold_of(reduce);
+  how.start = include_self ? Start::given : Start::first;
+  how.divided = reduce == Reduce::mean;
+  const Tensor records = covered(src, index);
+  if (plan.defined() || is_rows(x, dim, index)) {
+    const Tensor each = index.as_strided({index.size(dim)}, {index.stride(dim)});
+    Destinations to = destinations_of("scatter_reduce", each, plan, x.size(dim));
+    return fold_slices(x, dim, to, records, how);
+  }
+  if (x.dim() > 1) check_range("scatter_reduce", index, x.size(dim), false);
+  Destinations to = x.dim() > 1 ? destinations("scatter_reduce", places(x, dim, index), x.numel())
+                                : destinations("scatter_reduce", index, x.numel());
+  side_by_side(x, [&](const Tensor& out) {
+    Tensor flat = records.reshape({-1});
+    fold_into(out, 1, 1, to, records_of(flat, 0, 1), how);
+  });
+}
+
+void index_put_(const Tensor& self, const Indices& indices, const Tensor& values, bool accumulate) {
+  check_pair("index_put", self, values);
+  const Advanced index = advanced("index_put", self, indices);
+  std::vector<int64_t> order = index.adjacent ? std::vector<int64_t>() : index.dims;
+  for (int64_t d = 0; d < self.dim(); ++d) {
+    if (index.adjacent || std::find(index.dims.begin(), index.dims.end(), d) == index.dims.end()) order.push_back(d);
+  }
+  const Tensor x = self.permute(order);
+  const int64_t lead = index.adjacent ? index.dims[0] : 0, taken = static_cast<int64_t>(index.dims.size());
+  const auto shape = index.tensors[0].sizes();
+  std::vector<int64_t> whole(x.sizes().begin(), x.sizes().begin() + lead);
+  whole.insert(whole.end(), shape.begin(), shape.end());
+  whole.insert(whole.end(), x.sizes().begin() + lead + taken, x.sizes().end());
+  Tensor records = values.expand(whole);
+  Destinations to = rows_of("index_put", self, index);
+  if (records.numel() == 0) return;
+  if (!accumulate || !is_float(x)) {
+    if (!accumulate) {
+      const Tensor joined = records.flatten(lead, lead + std::max<int64_t>(index.tensors[0].dim(), 1) - 1);
+      const Tensor source = index.tensors[0].dim() ? joined : records.unsqueeze(lead);
+      records = source.index_select(lead, last_of_each(to, x)).view(whole);
+    }
+    return as_integers(self, false, [&](const Tensor& own) {
+      if (accumulate)
+        own.index_put_(indices, records.to(own.scalar_type()).expand(whole), true);
+      else
+        own.index_put_(indices, records.to(own.scalar_type()), false);
+    });
+  }
+  side_by_side(x, [&](const Tensor& out) {
+    fold_into(out, product(x.sizes().slice(0, lead)), product(x.sizes().slice(lead + taken)), to,
+              records_of(records, lead, index.tensors[0].dim()), {});
+  });
+}
+
+void put_(const Tensor& x, const Tensor& index, const Tensor& source, bool accumulate) {
+  check_pair("put", x, source);
+  TORCH_CHECK(index.numel() == source.numel(), "put: source: expected ", index.numel(),
+              " elements, as many as index, got ", source.numel());
+  Destinations to = destinations("put", index, x.numel(), /*negative=*/true);
+  if (to.count == 0) return;
+  Tensor flat = source.reshape({-1});
+  if (!accumulate) {
+    x.put_(index, flat.index_select(0, last_of_each(to, x)).view(index.sizes()), false);
+  } else if (!is_float(x)) {
+    as_integers(x, false, [&](const Tensor& own) { own.put_(index, source.to(own.scalar_type()), true); });
+  } else {
+    side_by_side(x, [&](const Tensor& out) { fold_into(out, 1, 1, to, records_of(flat, 0, 1), {}); });
+  }
+}
+
+void index_copy_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& copied) {
+  const Tensor x = at_least_1d(self), source = at_least_1d(copied);
+  dim = at::maybe_wrap_dim(dim, x.dim());
+  check_pair("index_copy", x, source);
+  check_slices("index_copy", x, dim, index, source);
+  const Destinations to = destinations("index_copy", index, x.size(dim));
+  if (to.count == 0) return;
+  x.index_copy_(dim, index.reshape({-1}).to(at::kLong), source.index_select(dim, last_of_each(to, x)));
+}
+
+void scatter_(const Tensor& self, int64_t dim, const Tensor& places_of, const Tensor& from) {
+  const Tensor x = at_least_1d(self), index = at_least_1d(places_of), src = at_least_1d(from);
+  dim = at::maybe_wrap_dim(dim, x.dim());
+  check_pair("scatter", x, src);
+  if (index.numel() == 0) return;
+  check_range("scatter", index, x.size(dim), false);
+  const Destinations to = destinations("scatter", places(x, dim, index), x.numel());
+  const Tensor records = covered(src, index).reshape({-1}).index_select(0, last_of_each(to, x));
+  x.scatter_(dim, index.to(at::kLong), records.view(index.sizes()));
+}
+
+namespace {
+
+Plan plan_of(at::TensorList tensors) {
+  TORCH_CHECK(tensors.empty() || tensors.size() == 2, "plan: expected order and offsets, or nothing, got ",
+              tensors.size(), " tensors");
+  return tensors.empty() ? Plan{} : Plan{tensors[0], tensors[1]};
+}
+
+std::tuple<Tensor, Tensor> make_plan(const Tensor& index, int64_t size) {
+  const Plan plan = index_plan(index, size);
+  return {plan.order, plan.offsets};
+}
+Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, const at::Scalar& alpha,
+                 at::TensorList plan) {
+  Tensor out = x.clone();
+  index_add_(out, dim, index, source, alpha, plan_of(plan));
+  return out;
+}
+Tensor scatter_reduce(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, c10::string_view reduce,
+                      bool include_self, at::TensorList plan) {
+  Tensor out = x.clone();
+  scatter_reduce_(out, dim, index, src, reduce_of(reduce), include_self, plan_of(plan));
+  return out;
+}
+Tensor index_put(const Tensor& x, const Indices& indices, const Tensor& values, bool accumulate) {
+  Tensor out = x.clone();
+  index_put_(out, indices, values, accumulate);
+  return out;
+}
+Tensor put(const Tensor& x, const Tensor& index, const Tensor& source, bool accumulate) {
+  Tensor out = x.clone();
+  put_(out, index, source, accumulate);
+  return out;
+}
+Tensor index_copy(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
+  Tensor out = x.clone();
+  index_copy_(out, dim, index, source);
+  return out;
+}
+Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
+  Tensor out = x.clone();
+  scatter_(out, dim, index, src);
+  return out;
+}
+
+// Copies, which no order can change.
+Tensor index_select(const Tensor& x, int64_t dim, const Tensor& index, at::TensorList) {
+  return at::index_select(x, dim, index);
+}
+Tensor gather(const Tensor& x, int64_t dim, const Tensor& index, at::TensorList) { return at::gather(x, dim, index); }
+Tensor take(const Tensor& x, const Tensor& index) { return at::take(x, index); }
+Tensor index(const Tensor& x, const Indices& indices) { return at::index(x, indices); }
+
+}  // namespace
+
+static void register_scatter(torch::Library& m) {
+  m.impl("index_plan", make_plan);
+  m.impl("index_add", index_add);
+  m.impl("scatter_reduce", scatter_reduce);
+  m.impl("index_put", index_put);
+  m.impl("put", put);
+  m.impl("index_copy", index_copy);
+  m.impl("scatter", scatter);
+  m.impl("index_select", index_select);
+  m.impl("gather", gather);
+  m.impl("take", take);
+  m.impl("index", index);
+}
+
+}  // namespace detprobe
+
+DETPROBE_REGISTER(register_scatter)
