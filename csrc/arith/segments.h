@@ -51,7 +51,8 @@ struct OwnerJob {
   bool scaled = false;
   double alpha = 1.0;
   int64_t batch = 1, rows = 0, columns = 1, records = 0;
-  const uint32_t* keys = nullptr;  // [records]: the row of each, below rows
+  const uint32_t* keys = nullptr;  // [records]: the row of each; one that is not below rows goes nowhere
+  const int64_t* index = nullptr;  // the same in 64 bits, in the place of keys, for one column and few threads
   Records source;
   void* out = nullptr;  // as that of SegmentJob
 };

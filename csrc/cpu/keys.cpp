@@ -12,6 +12,34 @@ namespace {
 
 constexpr int64_t kGrain = 65536;
 
+#if defined(__GNUC__) && !defined(__clang__)
+#define DETPROBE_VECTORIZED __attribute__((optimize("O3")))
+#else
+#define DETPROBE_VECTORIZED
+#endif
+
+// Whether all are from 0 to limit - 1: the sign of v, or of limit - 1 - v, tells of one that is not. And their low
+// bits.
+template <class Index>
+DETPROBE_VECTORIZED bool narrowed(const Index* index, int64_t n, uint64_t limit, uint32_t* keys) {
+  uint64_t signs = limit - 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint64_t v = static_cast<uint64_t>(static_cast<int64_t>(index[i]));
+    signs |= v | (limit - 1 - v);
+    keys[i] = static_cast<uint32_t>(index[i]);
+  }
+  return n == 0 || static_cast<int64_t>(signs) >= 0;
+}
+template <class Index>
+DETPROBE_VECTORIZED bool fits(const Index* index, int64_t n, uint64_t limit) {
+  uint64_t signs = limit - 1;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint64_t v = static_cast<uint64_t>(static_cast<int64_t>(index[i]));
+    signs |= v | (limit - 1 - v);
+  }
+  return n == 0 || static_cast<int64_t>(signs) >= 0;
+}
+
 }  // namespace
 
 template <class Index>
@@ -21,14 +49,8 @@ int64_t keys_of(const Index* index, int64_t n, int64_t size, bool negative, int6
   at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
     bool all_fit = true;
     if (!negative && none < 0) {
-      if (keys) {
-        for (int64_t i = begin; i < end; ++i) {
-          all_fit &= static_cast<uint64_t>(static_cast<int64_t>(index[i])) < limit;
-          keys[i] = static_cast<uint32_t>(index[i]);
-        }
-      } else {
-        for (int64_t i = begin; i < end; ++i) all_fit &= static_cast<uint64_t>(static_cast<int64_t>(index[i])) < limit;
-      }
+      all_fit =
+          keys ? narrowed(index + begin, end - begin, limit, keys + begin) : fits(index + begin, end - begin, limit);
     } else {
       for (int64_t i = begin; i < end; ++i) {
         int64_t at = index[i];

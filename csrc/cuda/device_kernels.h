@@ -2,12 +2,17 @@
 #pragma once
 
 #include "run.cuh"
+#include "segments.cuh"
 
 namespace detprobe::cuda {
 
 DETPROBE_KERNELS(extern, float)
 DETPROBE_KERNELS(extern, double)
 DETPROBE_KERNELS(extern, uint64_t)
+DETPROBE_SEGMENTS(extern, half_t)
+DETPROBE_SEGMENTS(extern, bfloat_t)
+DETPROBE_SEGMENTS(extern, float)
+DETPROBE_SEGMENTS(extern, double)
 
 // f(a number of the acc of a type).
 template <class F>

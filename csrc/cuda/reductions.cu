@@ -1,4 +1,4 @@
-// The table of the reductions on CUDA (arith/job.h).
+// The table of the reductions and of segments on CUDA (arith/job.h).
 #include "device_kernels.h"
 #include "exact.cuh"
 
@@ -22,6 +22,10 @@ const char* exact(const ExactJob& job) {
   run_exact_sum(job.type, job.g, job.x, job.workspace, job.out, static_cast<Stream>(job.stream));
   return status();
 }
+const char* fold(const SegmentJob& job) {
+  cuda::fold(job);
+  return status();
+}
 
 int64_t run_workspace(const Job& job) { return cuda::run_workspace(job, {}); }
 int64_t exact_workspace(const ExactJob& job) { return exact_sum_workspace(job.type, job.g); }
@@ -29,6 +33,15 @@ int64_t exact_workspace(const ExactJob& job) { return exact_sum_workspace(job.ty
 }  // namespace
 
 extern const Kernels kCuda;
-const Kernels kCuda = {"CUDA", run, scan, exact, run_workspace, cuda::scan_workspace, exact_workspace};
+const Kernels kCuda = {"CUDA",
+                       run,
+                       scan,
+                       exact,
+                       fold,
+                       /*own=*/nullptr,
+                       run_workspace,
+                       cuda::scan_workspace,
+                       exact_workspace,
+                       cuda::fold_workspace};
 
 }  // namespace detprobe

@@ -1,4 +1,4 @@
-// The table of the reductions on the emulator (arith/job.h), in the place of a device's.
+// The table of the reductions and of segments on the emulator (arith/job.h), in the place of a device's.
 //
 // The workspace is the emulator's own: guarded, and full of a pattern, so that a kernel that writes beside it or counts
 // on zeros shows.
@@ -14,6 +14,7 @@ namespace {
 
 uint64_t seed = 0;
 cuda::Limits limits;
+int64_t wide_from = cuda::kWideFrom;  // with `fused`, a thread takes several columns wherever it can
 
 // f(guarded workspace), and the text of what it threw.
 template <class J, class F>
@@ -45,14 +46,26 @@ const char* exact(const ExactJob& job) {
   return guarded(job, exact_workspace(job),
                  [](const ExactJob& own) { run_exact_sum(own.type, own.g, own.x, own.workspace, own.out, nullptr); });
 }
+const char* fold(const SegmentJob& job) {
+  return guarded(job, cuda::fold_workspace(job), [](const SegmentJob& own) { cuda::fold(own, wide_from); });
+}
 
 }  // namespace
 
 const Kernels& kernels(uint64_t schedule_seed, bool fused) {
-  static const Kernels table = {"emulator", run, scan, exact, nullptr, nullptr,
-                                run_workspace, cuda::scan_workspace, exact_workspace, nullptr};
+  static const Kernels table = {"emulator",
+                                run,
+                                scan,
+                                exact,
+                                fold,
+                                /*own=*/nullptr,
+                                run_workspace,
+                                cuda::scan_workspace,
+                                exact_workspace,
+                                cuda::fold_workspace};
   seed = schedule_seed;
   limits = fused ? cuda::Limits{} : cuda::Limits{0, INT64_MAX};
+  wide_from = fused ? 0 : INT64_MAX;
   return table;
 }
 

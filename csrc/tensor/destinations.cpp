@@ -5,6 +5,7 @@
 #include "destinations.h"
 
 #include <ATen/EmptyTensor.h>
+#include <ATen/Parallel.h>
 #include <ATen/ops/_assert_async.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
@@ -21,6 +22,9 @@ namespace detprobe {
 namespace {
 
 constexpr int64_t kMost = (int64_t(1) << 32) - 2;  // rows and records that 32 bits tell apart from "none"
+
+// Threads that pick their own records of one column; fewer of them take longer to pick than one takes to add.
+constexpr int kPickers = 4;
 
 bool on_cpu_kernels(const Tensor& t) { return t.is_cpu() && kernels_for(t).own != nullptr; }
 
@@ -66,8 +70,13 @@ Destinations destinations(const char* op, const Tensor& index, int64_t size, boo
   to.size = size;
   to.count = flat.numel();
   if (on_cpu_kernels(flat) && size <= kMost && to.count <= kMost) {
-    to.keys = at::detail::empty_cpu({to.count}, at::kInt);
-    check_on_cpu(op, flat, size, negative, none, static_cast<uint32_t*>(to.keys.mutable_data_ptr()));
+    if (flat.scalar_type() == at::kLong && !negative && none < 0) {
+      check_on_cpu(op, flat, size, negative, none, nullptr);
+      to.index = flat.view({-1});
+    } else {
+      to.keys = at::detail::empty_cpu({to.count}, at::kInt);
+      check_on_cpu(op, flat, size, negative, none, static_cast<uint32_t*>(to.keys.mutable_data_ptr()));
+    }
     return to;
   }
   if (flat.is_cpu()) check_on_cpu(op, flat, size, negative, none, nullptr);
@@ -89,9 +98,18 @@ Destinations destinations(const Plan& plan, int64_t size) {
   return to;
 }
 
+const Tensor& keyed(Destinations& to) {
+  if (!to.keys.defined()) {
+    to.keys = at::detail::empty_cpu({to.count}, at::kInt);
+    keys_of(to.index.const_data_ptr<int64_t>(), to.count, to.size, false, -1,
+            static_cast<uint32_t*>(to.keys.mutable_data_ptr()));
+  }
+  return to.keys;
+}
+
 const Plan& sorted(Destinations& to) {
   if (to.plan.defined()) return to.plan;
-  if (to.keys.scalar_type() == at::kInt) {
+  if (keyed(to).scalar_type() == at::kInt) {
     to.plan = {at::detail::empty_cpu({to.count}, at::kLong), at::detail::empty_cpu({to.size + 1}, at::kLong)};
     sort_keys(static_cast<const uint32_t*>(to.keys.const_data_ptr()), to.count, to.size,
               to.plan.order.mutable_data_ptr<int64_t>(), to.plan.offsets.mutable_data_ptr<int64_t>());
@@ -104,9 +122,9 @@ const Plan& sorted(Destinations& to) {
   return to.plan;
 }
 
-Tensor last_of_each(const Destinations& to, const Tensor& like) {
+Tensor last_of_each(Destinations& to, const Tensor& like) {
   const auto options = like.options().dtype(at::kLong);
-  if (to.keys.scalar_type() == at::kInt) {
+  if (keyed(to).scalar_type() == at::kInt) {
     const Tensor last = at::empty({to.size + 1}, options), winner = at::empty({to.count}, options);
     const auto* keys = static_cast<const uint32_t*>(to.keys.const_data_ptr());
     auto *of_row = last.mutable_data_ptr<int64_t>(), *out = winner.mutable_data_ptr<int64_t>();
@@ -146,6 +164,7 @@ Records records_of(Tensor& source, int64_t lead, int64_t middle) {
 
 void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& to, const Records& source,
                const Folding& how) {
+  TORCH_CHECK(at::isFloatingType(out.scalar_type()), "detprobe: expected records of floats, got ", out.scalar_type());
   if (to.count == 0 || out.numel() == 0) return;
   const c10::DeviceGuard guard(out.device());
   const Kernels& kernels = kernels_for(out);
@@ -154,13 +173,17 @@ void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& 
   const char* error;
   const bool plain = how.fold == Fold::sum && how.start != Start::first && !how.divided && !how.weight.defined() &&
                      !how.from.defined() && (type == Type::f32 || type == Type::f64);
-  if (plain && !to.plan.defined() && to.keys.scalar_type() == at::kInt) {
+  if (plain && !to.plan.defined() && (to.index.defined() || to.keys.scalar_type() == at::kInt)) {
     OwnerJob job;
     job.type = type;
     job.scaled = scaled;
     job.alpha = how.alpha;
     job.batch = batch, job.rows = to.size, job.columns = columns, job.records = to.count;
-    job.keys = static_cast<const uint32_t*>(to.keys.const_data_ptr());
+    if (to.index.defined() && columns == 1 && at::get_num_threads() < kPickers) {
+      job.index = to.index.const_data_ptr<int64_t>();
+    } else {
+      job.keys = static_cast<const uint32_t*>(keyed(to).const_data_ptr());
+    }
     job.source = source;
     job.out = out.mutable_data_ptr();
     error = kernels.own(job);

@@ -9,7 +9,8 @@ namespace detprobe {
 // Which of `size` rows each of `count` records goes to; one whose key is `size` goes nowhere.
 struct Destinations {
   int64_t size = 0, count = 0;
-  Tensor keys;  // [count]: uint32 in an int32 tensor where the CPU's kernels take them, else int64
+  Tensor index;  // [count] int64, all within range, or undefined: in the place of keys until somebody asks for them
+  Tensor keys;   // [count]: uint32 in an int32 tensor where the CPU's kernels take them, else int64
   Plan plan;    // as soon as somebody asks for it, or from the beginning
 };
 
@@ -17,10 +18,11 @@ struct Destinations {
 // negative, is no destination. Throws IndexError on the CPU; on CUDA a device-side assert comes later.
 Destinations destinations(const char* op, const Tensor& index, int64_t size, bool negative = false, int64_t none = -1);
 Destinations destinations(const Plan& plan, int64_t size);
+const Tensor& keyed(Destinations& to);
 const Plan& sorted(Destinations& to);
 
 // Position by position, the last record that goes where this one goes: [count] int64.
-Tensor last_of_each(const Destinations& to, const Tensor& like);
+Tensor last_of_each(Destinations& to, const Tensor& like);
 
 // A range check alone, for an index that is not yet the whole key.
 void check_range(const char* op, const Tensor& index, int64_t size, bool negative);

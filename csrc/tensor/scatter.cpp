@@ -51,8 +51,10 @@ double alpha_for(const Tensor& x, const at::Scalar& alpha) {
   return round_to(acc_type(x.scalar_type()), alpha.toDouble());
 }
 
-Destinations destinations_of(const char* op, const Tensor& index, const Plan& plan, int64_t size) {
-  return plan.defined() ? destinations(plan, size) : destinations(op, index, size);
+// For numbers that go one by one to few records each, looking the plan up costs more than it spares.
+Destinations destinations_of(const char* op, const Tensor& index, const Plan& plan, int64_t size, bool is_column) {
+  const bool is_short = is_column && index.is_cpu() && index.numel() < 64 * size;
+  return plan.defined() && !is_short ? destinations(plan, size) : destinations(op, index, size);
 }
 
 void check_pair(const char* op, const Tensor& x, const Tensor& source) {
@@ -114,12 +116,11 @@ Tensor covered(const Tensor& src, const Tensor& index) {
 
 // The logical place in x of each position of an index along `dim`, whose values are known to be in range.
 Tensor places(const Tensor& x, int64_t dim, const Tensor& index) {
-  Tensor place = index.to(at::kLong);
+  const int64_t along = product(x.sizes().slice(dim + 1));
+  Tensor place = along == 1 ? index.to(at::kLong) : index.to(at::kLong).mul(along);
   int64_t step = 1;
   for (int64_t d = x.dim() - 1; d >= 0; --d) {
-    if (d == dim) {
-      if (step != 1) place = place.mul(step);
-    } else if (index.size(d) > 1) {
+    if (d != dim && index.size(d) > 1) {
       std::vector<int64_t> shape(index.dim(), 1);
       shape[d] = index.size(d);
       place = place.add(at::arange(index.size(d), place.options()).mul_(step).view(shape));
@@ -217,7 +218,7 @@ void index_add_(const Tensor& self, int64_t dim, const Tensor& index, const Tens
       own.index_add_(dim, index.reshape({-1}), source.to(own.scalar_type()), alpha);
     });
   }
-  Destinations to = destinations_of("index_add", index, plan, x.size(dim));
+  Destinations to = destinations_of("index_add", index, plan, x.size(dim), x.numel() == x.size(dim));
   Folding how;
   how.alpha = alpha_for(x, alpha);
   fold_slices(x, dim, to, source, how);
@@ -247,7 +248,8 @@ void scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& places_of, c
   const Tensor records = covered(src, index);
   if (plan.defined() || is_rows(x, dim, index)) {
     const Tensor each = index.as_strided({index.size(dim)}, {index.stride(dim)});
-    Destinations to = destinations_of("scatter_reduce", each, plan, x.size(dim));
+    Destinations to =
+        destinations_of("scatter_reduce", each, plan, x.size(dim), x.numel() == x.size(dim) && how.fold == Fold::sum);
     return fold_slices(x, dim, to, records, how);
   }
   if (x.dim() > 1) check_range("scatter_reduce", index, x.size(dim), false);
@@ -315,7 +317,7 @@ void index_copy_(const Tensor& self, int64_t dim, const Tensor& index, const Ten
   dim = at::maybe_wrap_dim(dim, x.dim());
   check_pair("index_copy", x, source);
   check_slices("index_copy", x, dim, index, source);
-  const Destinations to = destinations("index_copy", index, x.size(dim));
+  Destinations to = destinations("index_copy", index, x.size(dim));
   if (to.count == 0) return;
   x.index_copy_(dim, index.reshape({-1}).to(at::kLong), source.index_select(dim, last_of_each(to, x)));
 }
@@ -326,9 +328,12 @@ void scatter_(const Tensor& self, int64_t dim, const Tensor& places_of, const Te
   check_pair("scatter", x, src);
   if (index.numel() == 0) return;
   check_range("scatter", index, x.size(dim), false);
-  const Destinations to = destinations("scatter", places(x, dim, index), x.numel());
+  Destinations to = destinations("scatter", places(x, dim, index), x.numel());
   const Tensor records = covered(src, index).reshape({-1}).index_select(0, last_of_each(to, x));
-  x.scatter_(dim, index.to(at::kLong), records.view(index.sizes()));
+  // torch's scatter takes a bfloat16 through float, which changes a NaN.
+  const bool as_bits = x.scalar_type() == at::kBFloat16;
+  (as_bits ? x.view(at::kShort) : x)
+      .scatter_(dim, index.to(at::kLong), (as_bits ? records.view(at::kShort) : records).view(index.sizes()));
 }
 
 namespace {
@@ -346,33 +351,33 @@ std::tuple<Tensor, Tensor> make_plan(const Tensor& index, int64_t size) {
 Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, const at::Scalar& alpha,
                  at::TensorList plan) {
   Tensor out = x.clone();
-  index_add_(out, dim, index, source, alpha, plan_of(plan));
+  detprobe::index_add_(out, dim, index, source, alpha, plan_of(plan));
   return out;
 }
 Tensor scatter_reduce(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, c10::string_view reduce,
                       bool include_self, at::TensorList plan) {
   Tensor out = x.clone();
-  scatter_reduce_(out, dim, index, src, reduce_of(reduce), include_self, plan_of(plan));
+  detprobe::scatter_reduce_(out, dim, index, src, reduce_of(reduce), include_self, plan_of(plan));
   return out;
 }
 Tensor index_put(const Tensor& x, const Indices& indices, const Tensor& values, bool accumulate) {
   Tensor out = x.clone();
-  index_put_(out, indices, values, accumulate);
+  detprobe::index_put_(out, indices, values, accumulate);
   return out;
 }
 Tensor put(const Tensor& x, const Tensor& index, const Tensor& source, bool accumulate) {
   Tensor out = x.clone();
-  put_(out, index, source, accumulate);
+  detprobe::put_(out, index, source, accumulate);
   return out;
 }
 Tensor index_copy(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
   Tensor out = x.clone();
-  index_copy_(out, dim, index, source);
+  detprobe::index_copy_(out, dim, index, source);
   return out;
 }
 Tensor scatter(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
   Tensor out = x.clone();
-  scatter_(out, dim, index, src);
+  detprobe::scatter_(out, dim, index, src);
   return out;
 }
 

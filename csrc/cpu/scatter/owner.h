@@ -8,7 +8,8 @@ class Owner {
   using V = Vec<A, DETPROBE_BYTES>;
   using Half = Vec<A, 16>;
   static constexpr int64_t kWidth = LaneOf<V>::kCount, kHalf = LaneOf<Half>::kCount;
-  static constexpr int64_t kAhead = 12;  // records that are fetched before they are added
+  static constexpr int64_t kAhead = 12;    // records that are fetched before they are added
+  static constexpr int64_t kNear = 16384;  // rows of one column that the nearest caches hold
 
  public:
   // Rows low .. high - 1, columns first .. first + width - 1 of one batch.
@@ -39,7 +40,9 @@ class Owner {
   template <bool Scaled>
   void by_width() {
     switch (width_) {
-      case 1: return stretches([&](int64_t at, int64_t found) { singles<Scaled>(at, found); });
+      case 1:
+        if (rows_ <= kNear) return stretches([&](int64_t at, int64_t found) { singles<Scaled, true>(at, found); });
+        return stretches([&](int64_t at, int64_t found) { singles<Scaled, false>(at, found); });
       case 8: return rows_of<Scaled, 8>();
       case 16: return rows_of<Scaled, 16>();
       case 32: return rows_of<Scaled, 32>();
@@ -64,26 +67,27 @@ class Owner {
     }
   }
 
-  template <bool Scaled>
+  // One column. Where all rows fit the nearest cache, NaN are looked for at the end.
+  template <bool Scaled, bool Near>
   DETPROBE_FN void singles(int64_t at, int64_t found) {
     const int64_t stride = job_.source.row_stride;
     const A* from = from_ + at * stride;
-    const bool far = rows_ > 16384;  // more than the nearest cache holds
+    uint8_t* counts = counts_.data();
     A seen = 0;
     for (int64_t i = 0; i < found; ++i) {
       const uint32_t row = row_[i];
-      if (far) {
+      if (!Near) {
         __builtin_prefetch(to_ + row_[i + kAhead] * job_.columns, 1);
-        __builtin_prefetch(counts_.data() + row_[i + kAhead], 1);
+        __builtin_prefetch(counts + row_[i + kAhead], 1);
       }
       A* to = to_ + row * job_.columns;
       const A value = from[place_[i] * stride];
       const A sum = *to + (Scaled ? alpha_ * value : value);
       *to = sum;
-      seen = sum == sum ? seen : sum;
-      if (__builtin_expect(++counts_[row] == 0, 0)) towers_.close(row, to);
+      if (!Near) seen = sum == sum ? seen : sum;
+      if (__builtin_expect(++counts[row] == 0, 0)) towers_.close(row, to);
     }
-    any_nan_ |= seen != seen;
+    any_nan_ |= Near || seen != seen;
   }
 
   template <bool Scaled, int64_t Width>
@@ -150,8 +154,57 @@ class Owner {
   uint32_t row_[kStretch + 16], place_[kStretch + 16];
 };
 
+// One column on one thread: no record has to be picked. All of `index` is below rows.
+template <class A, bool Scaled, bool Near>
+void own_alone(const OwnerJob& job, int64_t batch) {
+  const FloatMode mode;
+  constexpr int64_t kAhead = 24;
+  // In registers: a store to a counter may change whatever memory holds, for all the compiler knows.
+  const int64_t stride = job.source.row_stride, records = job.records, last = std::max<int64_t>(0, records - kAhead);
+  const int64_t* index = job.index;
+  const A* from = static_cast<const A*>(job.source.data) + batch * job.source.batch_stride;
+  const A alpha = static_cast<A>(job.alpha);
+  A* to = static_cast<A*>(job.out) + batch * job.rows;
+  std::vector<uint8_t> room(job.rows, 0);
+  uint8_t* counts = room.data();
+  Towers<A> towers(1);
+  const auto add = [&](int64_t i) __attribute__((always_inline)) {
+    const int64_t row = index[i];
+    const A value = from[i * stride];
+    to[row] += Scaled ? alpha * value : value;
+    if (__builtin_expect(++counts[row] == 0, 0)) towers.close(static_cast<uint32_t>(row), to + row);
+  };
+  int64_t i = 0;
+  if (!Near) {
+    for (; i < last; ++i) {
+      __builtin_prefetch(to + index[i + kAhead], 1);
+      __builtin_prefetch(counts + index[i + kAhead], 1);
+      add(i);
+    }
+  }
+  for (; i < records; ++i) add(i);
+  towers.finish([&](uint32_t row) { return to + row; });
+  for (int64_t row = 0; row < job.rows; ++row) {
+    // A row of closed chunks alone is settled already.
+    if (to[row] != to[row] && counts[row] != 0) to[row] = canonical(to[row]);
+  }
+}
+
+template <class A>
+void own_column(const OwnerJob& job, int64_t batch) {
+  const bool near = job.rows <= 16384;
+  if (job.scaled) return near ? own_alone<A, true, true>(job, batch) : own_alone<A, true, false>(job, batch);
+  return near ? own_alone<A, false, true>(job, batch) : own_alone<A, false, false>(job, batch);
+}
+
 template <class A>
 void own_typed(const OwnerJob& job) {
+  if (job.index) {
+    at::parallel_for(0, job.batch, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) own_column<A>(job, b);
+    });
+    return;
+  }
   const int64_t parts = threads_for(job.records * job.columns * job.batch);
   if (job.batch >= 2 * parts || parts == 1) {
     at::parallel_for(0, job.batch, 1, [&](int64_t begin, int64_t end) {

@@ -54,6 +54,8 @@ class SegmentRows {
   // Columns first .. past - 1 of rows low .. high - 1.
   void run(int64_t batch, int64_t low, int64_t high, int64_t first, int64_t past) const {
     const FloatMode mode;
+    if (past - first == 1 && !weight_ && !job_.scaled) return singles(batch, low, high, first);
+    std::vector<A> room;
     for (int64_t row = low; row < high; ++row) {
       const int64_t begin = job_.offsets[row], end = job_.offsets[row + 1];
       if (begin == end) continue;
@@ -61,7 +63,8 @@ class SegmentRows {
       constexpr int64_t kWidth = LaneOf<V>::kCount;
       int64_t c = first;
       if (job_.source.column_stride == 1) {
-        while (c + 8 * kWidth <= past) c = tile<V, 8>(batch, row, begin, end, c);
+        if (past - c > 8 * kWidth) c = wide<V>(batch, row, begin, end, c, (past - c) / kWidth * kWidth, room);
+        if (c + 8 * kWidth <= past) c = tile<V, 8>(batch, row, begin, end, c);
         if (c + 4 * kWidth <= past) c = tile<V, 4>(batch, row, begin, end, c);
         if (c + 2 * kWidth <= past) c = tile<V, 2>(batch, row, begin, end, c);
         if (c + kWidth <= past) c = tile<V, 1>(batch, row, begin, end, c);
@@ -102,17 +105,132 @@ class SegmentRows {
       for (int k = 0; k < N; ++k) s[k] = s[k] / splat<V>(n);
     }
 #pragma GCC unroll 8
-    for (int k = 0; k < N; ++k) {
-      const V value = canonical(s[k]);
-      if constexpr (std::is_same_v<T, A>) {
-        store_bits(to + k * kWidth, value);
-      } else {
-        A lanes[kWidth];
-        store_bits(lanes, value);
-        for (int64_t l = 0; l < kWidth; ++l) to[k * kWidth + l] = narrow<T>(lanes[l]);
-      }
-    }
+    for (int k = 0; k < N; ++k) store<V>(to + k * kWidth, s[k]);
     return c + N * kWidth;
+  }
+
+  // One column, without factors: rows are short, so nothing is called for them.
+  void singles(int64_t batch, int64_t low, int64_t high, int64_t column) const {
+    const T* from =
+        static_cast<const T*>(job_.source.data) + batch * job_.source.batch_stride + column * job_.source.column_stride;
+    T* to = static_cast<T*>(job_.out) + batch * job_.rows * job_.columns + column;
+    for (int64_t row = low; row < high; ++row) {
+      const int64_t begin = job_.offsets[row], end = job_.offsets[row + 1];
+      if (begin == end) continue;
+      if (end - begin > kChunk) {
+        tile<A, 1>(batch, row, begin, end, column);
+        continue;
+      }
+      const bool first = job_.start == Start::first;
+      A s = first ? widen(from[place_of(begin)]) : (job_.start == Start::given ? widen(to[row * job_.columns]) : A(0));
+      for (int64_t p = begin + first; p < end; ++p) {
+        if (job_.order && p + 2 * kAhead < job_.slots) __builtin_prefetch(from + place_of(p + 2 * kAhead));
+        s = Step::take(s, widen(from[place_of(p)]));
+      }
+      if (job_.divided) s = s / static_cast<A>(end - begin + (job_.start == Start::given));
+      to[row * job_.columns] = narrow<T>(s);
+    }
+  }
+
+  // Many columns: a record at a time, into a row of acc that stays in the nearest cache. Returns the column behind.
+  template <class V>
+  __attribute__((noinline)) int64_t wide(int64_t batch, int64_t row, int64_t begin, int64_t end, int64_t c,
+                                         int64_t width, std::vector<A>& room) const {
+    constexpr int64_t kWidth = LaneOf<V>::kCount;
+    const T* from = static_cast<const T*>(job_.source.data) + batch * job_.source.batch_stride + c;
+    T* to = static_cast<T*>(job_.out) + (batch * job_.rows + row) * job_.columns + c;
+    int64_t counts[kLevels] = {};
+    // The chunk, and behind it a running value for each level that a segment of this size can have.
+    int64_t levels = 1;
+    for (int64_t m = end - begin; m > kChunk; m = (m + kChunk - 1) / kChunk) ++levels;
+    if (static_cast<int64_t>(room.size()) < (levels + 1) * width) room.resize((levels + 1) * width);
+    A* chunk = room.data();
+    const auto over = [&](const auto& f) {
+      for (int64_t i = 0; i < width; i += kWidth) f(i);
+    };
+    const auto hand_on = [&](const A* part) {
+      int64_t level = 0;
+      // A level that is full goes up first, from the highest of them down.
+      while (counts[level] == kChunk) ++level;
+      for (; level > 0; --level) {
+        take_up<V>(chunk + (level + 1) * width, chunk + level * width, width, counts[level]);
+        counts[level - 1] = 0;
+      }
+      take_up<V>(chunk + width, part, width, counts[0]);
+    };
+    for (int64_t p = begin; p < end;) {
+      const int64_t past = std::min(end, p + kChunk);
+      const bool own_first = p > begin || job_.start == Start::first;
+      if (own_first) {
+        const V by = factor<V>(p);
+        const T* r = from + place_of(p);
+        over([&](int64_t i) { store_bits(chunk + i, times<V>(load_as<V>(r + i), by)); });
+      } else if (job_.start == Start::given) {
+        over([&](int64_t i) { store_bits(chunk + i, load_as<V>(to + i)); });
+      } else {
+        std::fill_n(chunk, width, A(0));
+      }
+      for (p += own_first; p < past; ++p) {
+        const T* r = from + place_of(p);
+        if (job_.order && p + 2 < job_.slots) {
+          const char* next = reinterpret_cast<const char*>(from + place_of(p + 2));
+          for (int64_t b = 0; b < width * static_cast<int64_t>(sizeof(T)); b += 64) __builtin_prefetch(next + b);
+        }
+        const V by = factor<V>(p);
+        over([&](int64_t i) {
+          store_bits(chunk + i, Step::take(load_bits<V>(chunk + i), times<V>(load_as<V>(r + i), by)));
+        });
+      }
+      if (p < end || counts[0] > 0) hand_on(chunk);
+    }
+    const A* result = chunk;
+    if (counts[0] > 0) {
+      for (int64_t level = 1; level < levels && counts[level] > 0; ++level) {
+        over([&](int64_t i) {
+          A* lower = chunk + level * width + i;
+          store_bits(lower + width, Step::take(load_bits<V>(lower + width), load_bits<V>(lower)));
+        });
+        result = chunk + (level + 1) * width;
+      }
+      if (result == chunk) result = chunk + width;
+    }
+    const A n = static_cast<A>(end - begin + (job_.start == Start::given));
+    over([&](int64_t i) {
+      const V value = load_bits<V>(result + i);
+      store<V>(to + i, job_.divided ? value / splat<V>(n) : value);
+    });
+    return c + width;
+  }
+
+  // Another part for a level, whose value is `sum`.
+  template <class V>
+  static void take_up(A* sum, const A* part, int64_t width, int64_t& count) {
+    for (int64_t i = 0; i < width; i += LaneOf<V>::kCount) {
+      const V z = load_bits<V>(part + i);
+      store_bits(sum + i, count == 0 ? z : Step::take(load_bits<V>(sum + i), z));
+    }
+    ++count;
+  }
+
+  template <class V>
+  DETPROBE_FN V factor(int64_t slot) const {
+    if (!weight_) return splat<V>(alpha_);
+    return splat<V>(weight_[job_.order ? job_.order[slot] : slot]);
+  }
+  template <class V>
+  DETPROBE_FN V times(V z, V by) const {
+    return weight_ || job_.scaled ? by * z : z;
+  }
+  template <class V>
+  DETPROBE_FN void store(T* to, V s) const {
+    const V value = canonical(s);
+    if constexpr (std::is_same_v<T, A>) {
+      store_bits(to, value);
+    } else {
+      A lanes[LaneOf<V>::kCount];
+      store_bits(lanes, value);
+      for (int64_t l = 0; l < LaneOf<V>::kCount; ++l) to[l] = narrow<T>(lanes[l]);
+    }
   }
 
   int64_t place_of(int64_t slot) const {
@@ -125,11 +243,9 @@ class SegmentRows {
     const T* r = from + place_of(slot);
 #pragma GCC unroll 8
     for (int k = 0; k < N; ++k) z[k] = load_as<V>(r + k * LaneOf<V>::kCount);
-    if (weight_ || job_.scaled) {
-      const V by = splat<V>(weight_ ? weight_[job_.order ? job_.order[slot] : slot] : alpha_);
+    const V by = factor<V>(slot);
 #pragma GCC unroll 8
-      for (int k = 0; k < N; ++k) z[k] = by * z[k];
-    }
+    for (int k = 0; k < N; ++k) z[k] = times<V>(z[k], by);
   }
 
   template <class V, int N>
