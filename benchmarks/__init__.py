@@ -1,1 +1,1 @@
-"""Measurements: of scans (scan.py) and of the ops (`python -m benchmarks.reductions`)."""
+"""Measurements: of scans (scan.py) and of the ops (`python -m benchmarks.reductions`, `benchmarks.scatter`)."""

@@ -95,7 +95,22 @@ constexpr const char* kBoxed[] = {"exact_sum",
                                   "multiply",
                                   "divide",
                                   "exp",
-                                  "log"};
+                                  "log",
+                                  "index_add",
+                                  "scatter_reduce",
+                                  "index_put",
+                                  "put",
+                                  "index_copy",
+                                  "scatter",
+                                  "segment_reduce",
+                                  "embedding",
+                                  "embedding_backward",
+                                  "embedding_bag",
+                                  "embedding_bag_backward",
+                                  "index_select",
+                                  "gather",
+                                  "take",
+                                  "index"};
 
 template <class Op>
 void answer(torch::Library& m) {

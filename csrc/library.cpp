@@ -117,7 +117,7 @@ TORCH_LIBRARY(detprobe, m) {
       " -> Tensor");
   m.def(
       "embedding_bag(Tensor weight, Tensor index, Tensor offsets, int mode, Tensor? per_sample_weights,"
-      " bool include_last_offset, int padding_idx) -> Tensor");
+      " bool include_last_offset, int padding_idx, bool scale_grad_by_freq) -> Tensor");
   m.def(
       "embedding_bag_backward(Tensor g, Tensor weight, Tensor index, Tensor offsets, int mode,"
       " Tensor? per_sample_weights, bool include_last_offset, int padding_idx, bool scale_grad_by_freq)"

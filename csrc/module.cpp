@@ -20,6 +20,13 @@ PyMethodDef functions[] = {
     {"layer_norm", fast<call_layer_norm>(), METH_FASTCALL, nullptr},
     {"cross_entropy", fast<call_cross_entropy>(), METH_FASTCALL, nullptr},
     {"batch_norm", fast<call_batch_norm>(), METH_FASTCALL, nullptr},
+    {"reroute_key", reroute_key, METH_NOARGS, nullptr},
+    {"reroute_open", reroute_open, METH_NOARGS, nullptr},
+    {"reroute_close", reroute_close, METH_O, nullptr},
+    {"reroute_enable", reroute_enable, METH_NOARGS, nullptr},
+    {"reroute_disable", reroute_disable, METH_NOARGS, nullptr},
+    {"reroute_active", reroute_active, METH_NOARGS, nullptr},
+    {"reroute_counts", reroute_counts, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -23,17 +23,21 @@ extern c10::DispatchKeySet switch_key;
 // Between enable() and disable() every thread reroutes.
 extern std::atomic<bool> everywhere;
 
-// Whether this thread reroutes now. In an op of ours it does not: the key is excluded there.
-inline bool active() {
-  const c10::impl::LocalDispatchKeySet local = c10::impl::tls_local_dispatch_key_set();
-  return (local.included_.has_any(switch_key) || everywhere.load(std::memory_order_relaxed)) &&
-         !local.excluded_.has_any(switch_key);
-}
+// True in an op of ours: what that calls is torch's own. Not by excluding the key, as torch does so itself: what a
+// dispatch mode's handler calls has every key excluded that comes before the mode.
+extern thread_local bool aside;
 
-// While one lives, this thread does not reroute: what our ops call is torch's own.
-struct Aside : c10::impl::ExcludeDispatchKeyGuard {
-  Aside() : ExcludeDispatchKeyGuard(switch_key) {}
+struct Aside {
+  const bool before = std::exchange(aside, true);
+  ~Aside() { aside = before; }
 };
+
+// Whether this thread reroutes now.
+inline bool active() {
+  return (c10::impl::tls_local_dispatch_key_set().included_.has_any(switch_key) ||
+          everywhere.load(std::memory_order_relaxed)) &&
+         !aside;
+}
 
 // The keys of torch's own kernel.
 inline c10::DispatchKeySet below(c10::DispatchKeySet keys) {
@@ -52,7 +56,11 @@ enum class Verdict {
   uncovered,  // torch's kernel need not repeat, and there is none of ours
 };
 
-// A wrapper around one overload. `Answer` has judge(args...) -> Verdict and run(args...) -> the op's result.
+// What an Answer is that never says `ours`.
+struct Watched {};
+
+// A wrapper around one overload. `Answer` has judge(args...) -> Verdict and, unless it is Watched, run(args...) -> the
+// op's result.
 template <class Op, class Answer, class Schema = typename Op::schema>
 struct Wrapper;
 
@@ -63,10 +71,12 @@ struct Wrapper<Op, Answer, Result(Args...)> {
   static Result call(c10::DispatchKeySet keys, Args... args) {
     if (C10_UNLIKELY(active())) {
       const Verdict verdict = Answer::judge(args...);
-      if (verdict == Verdict::ours) {
-        count_replaced(slot);
-        const Aside aside;
-        return Answer::run(args...);
+      if constexpr (!std::is_base_of_v<Watched, Answer>) {
+        if (verdict == Verdict::ours) {
+          count_replaced(slot);
+          const Aside aside;
+          return Answer::run(args...);
+        }
       }
       if (verdict == Verdict::uncovered) count_uncovered(slot);
     }

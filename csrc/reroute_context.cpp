@@ -23,6 +23,7 @@ namespace detprobe::reroute {
 
 c10::DispatchKeySet switch_key;
 std::atomic<bool> everywhere{false};
+thread_local bool aside = false;
 
 namespace {
 
@@ -49,9 +50,7 @@ struct Session {
 std::atomic<Session*> of_process{nullptr};
 
 // No reference is taken and none is given back, so this needs no GIL.
-Session* session_of(PyObject* capsule) {
-  return static_cast<Session*>(PyCapsule_GetPointer(capsule, kCapsule));
-}
+Session* session_of(PyObject* capsule) { return static_cast<Session*>(PyCapsule_GetPointer(capsule, kCapsule)); }
 Session* session_of(const std::shared_ptr<c10::SafePyObject>& held) {
   return held ? session_of(held->ptr(&held->pyinterpreter())) : nullptr;
 }
@@ -139,7 +138,10 @@ namespace detprobe {
 
 using namespace reroute;
 
-PyObject* reroute_available(PyObject*, PyObject*) { return PyBool_FromLong(install()); }
+PyObject* reroute_key(PyObject*, PyObject*) {
+  if (!install()) return missing();
+  return PyUnicode_FromString(kSwitch);
+}
 
 PyObject* reroute_open(PyObject*, PyObject*) {
   if (!install()) return missing();
@@ -179,10 +181,10 @@ PyObject* reroute_enable(PyObject*, PyObject*) {
 }
 
 PyObject* reroute_disable(PyObject*, PyObject*) {
-  everywhere.store(false);
+  const bool was_on = everywhere.exchange(false);
   of_process.store(nullptr, std::memory_order_release);
-  if (install()) include(current() != nullptr);
-  Py_RETURN_NONE;
+  if (was_on) include(current() != nullptr);
+  return PyBool_FromLong(was_on);
 }
 
 PyObject* reroute_active(PyObject*, PyObject*) { return PyBool_FromLong(active()); }

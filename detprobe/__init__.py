@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detprobe import nn, ops
     from detprobe.errors import DetprobeError, NondeterminismError, NotAvailableError
+    from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
     from detprobe.scanning import assert_deterministic, scan
 
@@ -25,8 +26,10 @@ _HOMES = {
     "NotAvailableError": "detprobe.errors",
     "OpRow": "detprobe.result",
     "Report": "detprobe.result",
+    "Rerouted": "detprobe.rerouting",
     "Trial": "detprobe.result",
     "assert_deterministic": "detprobe.scanning",
+    "deterministic": "detprobe.rerouting",
     "scan": "detprobe.scanning",
 }
 
@@ -37,8 +40,10 @@ __all__ = [
     "NotAvailableError",
     "OpRow",
     "Report",
+    "Rerouted",
     "Trial",
     "assert_deterministic",
+    "deterministic",
     "nn",
     "ops",
     "scan",

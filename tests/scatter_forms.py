@@ -277,7 +277,7 @@ def bag_form(mode: str, weights: bool, padding: bool, last: bool, backward: bool
         number = -1 if at is None else at
         if not backward:
             expected = reference.embedding_bag(acc(weight), d.index, offsets, mode, **options)
-            return "embedding_bag", (*given, number), [rounded(expected, d.dtype)]
+            return "embedding_bag", (*given, number, False), [rounded(expected, d.dtype)]
         g = d.numbers(bags, d.columns)
         found = reference.embedding_bag_backward(
             acc(g), acc(weight), d.index, offsets, mode, scale_grad_by_freq=scale, **options

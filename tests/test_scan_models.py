@@ -60,9 +60,21 @@ def test_the_forces_of_schnet_are_found_at_their_line_with_a_fix_that_holds() ->
     assert "order" in finding.cause
     tried = {trial.fix: trial for trial in finding.trials}
     assert tried["torch.use_deterministic_algorithms(True)"].result == "identical"
+    assert tried["detprobe.deterministic()"].result == "identical"
+    costs = [tried[fix].cost for fix in ("torch.use_deterministic_algorithms(True)", "detprobe.deterministic()")]
+    assert finding.fix_cost == min(cost for cost in costs if cost is not None)
     assert all(trial.cost is not None and trial.cost > 0 for trial in finding.trials if trial.result != "refuses")
     accused = [row for row in report.ops if row.verdict not in ("stable", "random")]
     assert [(row.op, row.location) for row in accused] == [(finding.op, finding.location)]
+
+
+def test_the_forces_of_schnet_repeat_in_the_context() -> None:
+    model, inputs = models.schnet()
+    with detprobe.deterministic() as context:
+        report = scan(model, inputs, loss=torch.sum)
+    assert report.findings == ()
+    assert context.replaced["aten::index_put"] > 0
+    assert context.uncovered == {}
 
 
 def test_the_energies_of_schnet_repeat() -> None:

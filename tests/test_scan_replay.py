@@ -254,6 +254,31 @@ def test_the_flag_is_tried_on_a_finding_and_its_result_is_what_came(op: str, res
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_the_context_is_tried_where_it_replaces_something_alone() -> None:
+    (finding,) = scan(lambda x: ops.one_of(x, 1 << 16), rows()).findings
+    assert "detprobe.deterministic()" not in {trial.fix for trial in finding.trials}
+
+
+@pytest.mark.parametrize(("flag", "context"), [(0.5, 2.0), (2.0, 0.5)])
+def test_of_two_fixes_that_hold_the_cheaper_one_is_shown(
+    flag: float, context: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detprobe.scanning import _explain
+
+    names = {"flag": "torch.use_deterministic_algorithms(True)", "context": "detprobe.deterministic()"}
+    costs = {names["flag"]: flag, names["context"]: context, "torch.set_num_threads(1)": 0.1}
+
+    def tried(name: str, *_: Any) -> detprobe.Trial:
+        return detprobe.Trial(name, "identical", costs[name])
+
+    monkeypatch.setattr(_explain, "_try", tried)
+    monkeypatch.setattr(_explain, "_in_context", lambda *_: [tried(names["context"])])
+    (finding,) = scan(lambda x: ops.one_of(x, 1 << 16), rows()).findings
+    cheaper, dearer = sorted(names.values(), key=lambda name: costs[name])
+    assert [trial.fix for trial in finding.trials] == [cheaper, dearer, "torch.set_num_threads(1)"]
+    assert (finding.fix, finding.fix_cost) == (cheaper, costs[cheaper])
+
+
 def test_a_sum_that_the_thread_count_splits_is_order_sensitive() -> None:
     x = torch.randn(5000, generator=torch.Generator().manual_seed(0))
     assert scan(lambda x: ops.per_thread(x), x).findings == ()

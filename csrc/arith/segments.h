@@ -52,7 +52,11 @@ struct OwnerJob {
   double alpha = 1.0;
   int64_t batch = 1, rows = 0, columns = 1, records = 0;
   const uint32_t* keys = nullptr;  // [records]: the row of each; one that is not below rows goes nowhere
-  const int64_t* index = nullptr;  // the same in 64 bits, in the place of keys, for one column and few threads
+  // The same in 64 bits, in the place of keys, for one column and few threads. Not checked: the first position that is
+  // out of range goes to *bad, and then `out` means nothing.
+  const int64_t* index = nullptr;
+  int64_t* bad = nullptr;
+  bool counted = true;  // false, with index: no row has more than 256 records
   Records source;
   void* out = nullptr;  // as that of SegmentJob
 };

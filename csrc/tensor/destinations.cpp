@@ -71,8 +71,8 @@ Destinations destinations(const char* op, const Tensor& index, int64_t size, boo
   to.count = flat.numel();
   if (on_cpu_kernels(flat) && size <= kMost && to.count <= kMost) {
     if (flat.scalar_type() == at::kLong && !negative && none < 0) {
-      check_on_cpu(op, flat, size, negative, none, nullptr);
       to.index = flat.view({-1});
+      to.op = op;
     } else {
       to.keys = at::detail::empty_cpu({to.count}, at::kInt);
       check_on_cpu(op, flat, size, negative, none, static_cast<uint32_t*>(to.keys.mutable_data_ptr()));
@@ -100,9 +100,9 @@ Destinations destinations(const Plan& plan, int64_t size) {
 
 const Tensor& keyed(Destinations& to) {
   if (!to.keys.defined()) {
-    to.keys = at::detail::empty_cpu({to.count}, at::kInt);
-    keys_of(to.index.const_data_ptr<int64_t>(), to.count, to.size, false, -1,
-            static_cast<uint32_t*>(to.keys.mutable_data_ptr()));
+    const Tensor keys = at::detail::empty_cpu({to.count}, at::kInt);
+    check_on_cpu(to.op, to.index, to.size, false, -1, static_cast<uint32_t*>(keys.mutable_data_ptr()));
+    to.keys = keys;
   }
   return to.keys;
 }
@@ -165,7 +165,11 @@ Records records_of(Tensor& source, int64_t lead, int64_t middle) {
 void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& to, const Records& source,
                const Folding& how) {
   TORCH_CHECK(at::isFloatingType(out.scalar_type()), "detprobe: expected records of floats, got ", out.scalar_type());
-  if (to.count == 0 || out.numel() == 0) return;
+  if (to.count == 0) return;
+  if (out.numel() == 0) {
+    if (to.index.defined()) keyed(to);  // checks it
+    return;
+  }
   const c10::DeviceGuard guard(out.device());
   const Kernels& kernels = kernels_for(out);
   const Type type = type_of(out);
@@ -179,7 +183,11 @@ void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& 
     job.scaled = scaled;
     job.alpha = how.alpha;
     job.batch = batch, job.rows = to.size, job.columns = columns, job.records = to.count;
+    int64_t bad = -1;
     if (to.index.defined() && columns == 1 && at::get_num_threads() < kPickers) {
+      if (!how.fresh || batch > 1) check_on_cpu(to.op, to.index, to.size, false, -1, nullptr);
+      job.bad = &bad;
+      job.counted = !to.is_sparse && to.count > kChunk;
       job.index = to.index.const_data_ptr<int64_t>();
     } else {
       job.keys = static_cast<const uint32_t*>(keyed(to).const_data_ptr());
@@ -187,6 +195,7 @@ void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& 
     job.source = source;
     job.out = out.mutable_data_ptr();
     error = kernels.own(job);
+    if (bad >= 0) refuse(to.op, to.index, bad, to.size, false);
   } else {
     const Plan& plan = sorted(to);
     SegmentJob job;

@@ -9,13 +9,17 @@ namespace detprobe {
 // Which of `size` rows each of `count` records goes to; one whose key is `size` goes nowhere.
 struct Destinations {
   int64_t size = 0, count = 0;
-  Tensor index;  // [count] int64, all within range, or undefined: in the place of keys until somebody asks for them
-  Tensor keys;   // [count]: uint32 in an int32 tensor where the CPU's kernels take them, else int64
-  Plan plan;    // as soon as somebody asks for it, or from the beginning
+  // [count] int64, not yet checked, in the place of keys until somebody asks for them; or undefined.
+  Tensor index;
+  const char* op = "";
+  bool is_sparse = false;  // no row has more than 256 records, as far as is known
+  Tensor keys;             // [count]: uint32 in an int32 tensor where the CPU's kernels take them, else int64
+  Plan plan;               // as soon as somebody asks for it, or from the beginning
 };
 
 // An index of any shape in source order. Negative ones count from the end where `negative`; `none`, if it is not
-// negative, is no destination. Throws IndexError on the CPU; on CUDA a device-side assert comes later.
+// negative, is no destination. On the CPU an index out of range is an IndexError, here or in whatever first looks at
+// the keys, before anything is written that the caller can see; on CUDA a device-side assert comes later.
 Destinations destinations(const char* op, const Tensor& index, int64_t size, bool negative = false, int64_t none = -1);
 Destinations destinations(const Plan& plan, int64_t size);
 const Tensor& keyed(Destinations& to);
@@ -36,8 +40,9 @@ struct Folding {
   Start start = Start::given;
   bool divided = false;
   double alpha = 1.0;
-  Tensor weight;  // [records] acc, or undefined
-  Tensor from;    // [records] int64: the row of source, or undefined
+  Tensor weight;       // [records] acc, or undefined
+  Tensor from;         // [records] int64: the row of source, or undefined
+  bool fresh = false;  // nobody else has `out` yet: an error may leave it half written
 };
 
 // Folds records into `out`, which lies side by side as [batch, rows, columns] and holds what was there before.

@@ -170,6 +170,11 @@ Tensor backward(const Tensor& g, const Tensor& index, int64_t rows, int64_t padd
 Tensor embedding(const Tensor& weight, const Tensor& index, int64_t, bool, at::TensorList) {
   return at::embedding(weight, index);
 }
+// By frequency is only the gradient.
+Tensor bag(const Tensor& weight, const Tensor& index, const Tensor& offsets, int64_t mode,
+           const Maybe& per_sample_weights, bool include_last_offset, int64_t padding_idx, bool) {
+  return embedding_bag(weight, index, offsets, mode, per_sample_weights, include_last_offset, padding_idx);
+}
 std::tuple<Tensor, Tensor> bag_backward(const Tensor& g, const Tensor& weight, const Tensor& index,
                                         const Tensor& offsets, int64_t mode, const Maybe& per_sample_weights,
                                         bool include_last_offset, int64_t padding_idx, bool scale_grad_by_freq) {
@@ -184,7 +189,7 @@ std::tuple<Tensor, Tensor> bag_backward(const Tensor& g, const Tensor& weight, c
 static void register_embedding(torch::Library& m) {
   m.impl("embedding", embedding);
   m.impl("embedding_backward", backward);
-  m.impl("embedding_bag", embedding_bag);
+  m.impl("embedding_bag", bag);
   m.impl("embedding_bag_backward", bag_backward);
 }
 

@@ -51,10 +51,21 @@ double alpha_for(const Tensor& x, const at::Scalar& alpha) {
   return round_to(acc_type(x.scalar_type()), alpha.toDouble());
 }
 
-// For numbers that go one by one to few records each, looking the plan up costs more than it spares.
+// No destination of a plan has more records than a chunk.
+bool is_sparse(const Plan& plan) {
+  const int64_t* at = plan.offsets.const_data_ptr<int64_t>();
+  int64_t most = 0;
+  for (int64_t row = 1; row < plan.offsets.numel(); ++row) most = std::max(most, at[row] - at[row - 1]);
+  return most <= kChunk;
+}
+
+// One column with few records each: looking the plan up costs more than knowing them few spares.
 Destinations destinations_of(const char* op, const Tensor& index, const Plan& plan, int64_t size, bool is_column) {
-  const bool is_short = is_column && index.is_cpu() && index.numel() < 64 * size;
-  return plan.defined() && !is_short ? destinations(plan, size) : destinations(op, index, size);
+  if (!plan.defined()) return destinations(op, index, size);
+  if (!is_column || !index.is_cpu() || !is_sparse(plan)) return destinations(plan, size);
+  Destinations to = destinations(op, index, size);
+  to.is_sparse = true;
+  return to;
 }
 
 void check_pair(const char* op, const Tensor& x, const Tensor& source) {
@@ -207,7 +218,7 @@ Reduce reduce_of(c10::string_view name) {
 }
 
 void index_add_(const Tensor& self, int64_t dim, const Tensor& index, const Tensor& added, const at::Scalar& alpha,
-                const Plan& plan) {
+                const Plan& plan, bool fresh) {
   const Tensor x = at_least_1d(self), source = at_least_1d(added);
   dim = at::maybe_wrap_dim(dim, x.dim());
   check_pair("index_add", x, source);
@@ -221,11 +232,12 @@ void index_add_(const Tensor& self, int64_t dim, const Tensor& index, const Tens
   Destinations to = destinations_of("index_add", index, plan, x.size(dim), x.numel() == x.size(dim));
   Folding how;
   how.alpha = alpha_for(x, alpha);
+  how.fresh = fresh;
   fold_slices(x, dim, to, source, how);
 }
 
 void scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& places_of, const Tensor& from, Reduce reduce,
-                     bool include_self, const Plan& plan) {
+                     bool include_self, const Plan& plan, bool fresh) {
   const Tensor x = at_least_1d(self), index = at_least_1d(places_of), src = at_least_1d(from);
   dim = at::maybe_wrap_dim(dim, x.dim());
   check_pair("scatter_reduce", x, src);
@@ -245,6 +257,7 @@ void scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& places_of, c
   how.fold = fold_of(reduce);
   how.start = include_self ? Start::given : Start::first;
   how.divided = reduce == Reduce::mean;
+  how.fresh = fresh;
   const Tensor records = covered(src, index);
   if (plan.defined() || is_rows(x, dim, index)) {
     const Tensor each = index.as_strided({index.size(dim)}, {index.stride(dim)});
@@ -330,8 +343,8 @@ void scatter_(const Tensor& self, int64_t dim, const Tensor& places_of, const Te
   check_range("scatter", index, x.size(dim), false);
   Destinations to = destinations("scatter", places(x, dim, index), x.numel());
   const Tensor records = covered(src, index).reshape({-1}).index_select(0, last_of_each(to, x));
-  // torch's scatter takes a bfloat16 through float, which changes a NaN.
-  const bool as_bits = x.scalar_type() == at::kBFloat16;
+  // torch's scatter takes 16 bits through float, which changes a NaN.
+  const bool as_bits = x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf;
   (as_bits ? x.view(at::kShort) : x)
       .scatter_(dim, index.to(at::kLong), (as_bits ? records.view(at::kShort) : records).view(index.sizes()));
 }
@@ -351,13 +364,13 @@ std::tuple<Tensor, Tensor> make_plan(const Tensor& index, int64_t size) {
 Tensor index_add(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, const at::Scalar& alpha,
                  at::TensorList plan) {
   Tensor out = x.clone();
-  detprobe::index_add_(out, dim, index, source, alpha, plan_of(plan));
+  detprobe::index_add_(out, dim, index, source, alpha, plan_of(plan), /*fresh=*/true);
   return out;
 }
 Tensor scatter_reduce(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, c10::string_view reduce,
                       bool include_self, at::TensorList plan) {
   Tensor out = x.clone();
-  detprobe::scatter_reduce_(out, dim, index, src, reduce_of(reduce), include_self, plan_of(plan));
+  detprobe::scatter_reduce_(out, dim, index, src, reduce_of(reduce), include_self, plan_of(plan), /*fresh=*/true);
   return out;
 }
 Tensor index_put(const Tensor& x, const Indices& indices, const Tensor& values, bool accumulate) {

@@ -30,10 +30,11 @@ using Indices = c10::List<std::optional<Tensor>>;
 // Source order of an index, [n] int64 of any shape and strides; checks it against `size`.
 Plan index_plan(const Tensor& index, int64_t size);
 
+// fresh: x belongs to nobody yet, so that an error may leave it half written.
 void index_add_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, const at::Scalar& alpha,
-                const Plan& plan = {});
+                const Plan& plan = {}, bool fresh = false);
 void scatter_reduce_(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, Reduce reduce,
-                     bool include_self, const Plan& plan = {});
+                     bool include_self, const Plan& plan = {}, bool fresh = false);
 void index_put_(const Tensor& x, const Indices& indices, const Tensor& values, bool accumulate);
 void put_(const Tensor& x, const Tensor& index, const Tensor& source, bool accumulate);
 // The last record wins.

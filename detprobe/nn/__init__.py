@@ -6,13 +6,25 @@
 from __future__ import annotations
 
 from detprobe.nn._convert import Conversion, convert
-from detprobe.nn._modules import BatchNorm1d, BatchNorm2d, CrossEntropyLoss, LayerNorm, LogSoftmax, RMSNorm, Softmax
+from detprobe.nn._modules import (
+    BatchNorm1d,
+    BatchNorm2d,
+    CrossEntropyLoss,
+    Embedding,
+    EmbeddingBag,
+    LayerNorm,
+    LogSoftmax,
+    RMSNorm,
+    Softmax,
+)
 
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Conversion",
     "CrossEntropyLoss",
+    "Embedding",
+    "EmbeddingBag",
     "LayerNorm",
     "LogSoftmax",
     "RMSNorm",

@@ -61,7 +61,8 @@ def _shown(name: str) -> str:
 
 
 def convert(model: nn.Module, *, inplace: bool = False) -> Conversion:
-    """Swap every LayerNorm, RMSNorm, BatchNorm1d, BatchNorm2d, Softmax, LogSoftmax and CrossEntropyLoss of torch.nn.
+    """Swap every LayerNorm, RMSNorm, BatchNorm1d, BatchNorm2d, Softmax, LogSoftmax, CrossEntropyLoss, Embedding and
+    EmbeddingBag of torch.nn.
 
     Only modules of exactly these types are swapped: a subclass may compute something else. A swapped module is the
     same object with another class, so its parameters, buffers, hooks and every reference to it stay what they were.
@@ -97,7 +98,7 @@ def convert(model: nn.Module, *, inplace: bool = False) -> Conversion:
     left: list[tuple[str, str, str]] = []
     for name, module in model.named_modules():
         old = type(module)
-        if old in _SWAPS:
+        if old in _SWAPS and not _refused(module):
             module.__class__ = _SWAPS[old]
             swapped.append((name, old.__name__))
         elif why := _why_left(module, old):
@@ -105,9 +106,16 @@ def convert(model: nn.Module, *, inplace: bool = False) -> Conversion:
     return Conversion(model=model, swapped=swapped, left=left)
 
 
+def _refused(module: nn.Module) -> bool:
+    """Tables that are written to on the way, or have another kind of gradient."""
+    return isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and (module.max_norm is not None or module.sparse)
+
+
 def _why_left(module: nn.Module, kind: type[Any]) -> str | None:
     if kind in _OURS:
         return None
+    if _refused(module):
+        return "max_norm writes into its weight on the way, and sparse has another kind of gradient"
     if isinstance(module, _LazyNormBase):
         return "it has no shape yet: run the model once, then convert"
     for stock in _SWAPS:

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from detprobe import ops
 from detprobe.ops._autograd import acc
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "CrossEntropyLoss", "LayerNorm", "LogSoftmax", "RMSNorm", "Softmax"]
+__all__ = [
+    *("BatchNorm1d", "BatchNorm2d", "CrossEntropyLoss", "Embedding", "EmbeddingBag"),
+    *("LayerNorm", "LogSoftmax", "RMSNorm", "Softmax"),
+]
 
 
 class LayerNorm(nn.LayerNorm):
@@ -84,3 +87,31 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return _batch_norm(self, input)
+
+
+class Embedding(nn.Embedding):
+    """torch.nn.Embedding on `detprobe.ops.embedding`; max_norm and sparse are refused when it runs."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.embedding(
+            input, self.weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, self.sparse
+        )
+
+
+class EmbeddingBag(nn.EmbeddingBag):
+    """torch.nn.EmbeddingBag on `detprobe.ops.embedding_bag`; max_norm and sparse are refused when it runs."""
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        return ops.embedding_bag(
+            input,
+            self.weight,
+            offsets,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.mode,
+            self.sparse,
+            per_sample_weights,
+            self.include_last_offset,
+            self.padding_idx,
+        )

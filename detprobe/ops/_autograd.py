@@ -27,14 +27,19 @@ __all__ = [
     "formula_gradient",
     "kept",
     "like",
+    "loop",
     "loop_over_batch",
     "mean_of",
     "reduced_dims",
     "reduced_shape",
+    "rounded",
     "shift_dims",
     "spread",
+    "summed_to",
+    "to_front",
     "total_of",
     "wide",
+    "zeros",
 ]
 
 
@@ -55,6 +60,17 @@ def acc(dtype: torch.dtype) -> torch.dtype:
 def wide(x: Tensor) -> Tensor:
     """The tensor in the type that an op computes in, which is exact."""
     return x.to(acc(x.dtype))
+
+
+def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """What an op computed in acc, as it is stored: rounded once, and any NaN is the canonical one."""
+    x = x.to(dtype)
+    return x.masked_fill(x.isnan(), math.nan)
+
+
+def zeros(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """+0.0 of a shape, in the memory of one number: a destination, which an op copies anyway."""
+    return like.new_zeros(()).expand(shape)
 
 
 def like(x: Tensor) -> Tensor:
@@ -105,9 +121,14 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        added = g.dim() - len(ctx.shape)
-        gone = [at for at in range(g.dim()) if at < added or ctx.shape[at - added] != g.shape[at]]
-        return (OPS.sum.default(g, gone, False, None).reshape(ctx.shape) if gone else g), None
+        return summed_to(g, ctx.shape), None
+
+
+def summed_to(g: Tensor, shape: Sequence[int]) -> Tensor:
+    """The gradient of what was broadcast from a shape: summed over the dimensions that it had not."""
+    added = g.dim() - len(shape)
+    gone = [at for at in range(g.dim()) if at < added or shape[at - added] != g.shape[at]]
+    return OPS.sum.default(g, gone, False, None).reshape(shape) if gone else g
 
 
 def spread(t: Tensor, shape: Sequence[int]) -> Tensor:
@@ -235,7 +256,8 @@ def batched(name: str, rule: Callable[..., Any]) -> None:
     torch.library.register_vmap(f"detprobe::{name}", rule)
 
 
-def _to_front(value: Tensor, at: int | None, size: int) -> Tensor:
+def to_front(value: Tensor, at: int | None, size: int) -> Tensor:
+    """A tensor with the batch as its first dimension; expanded where it has none."""
     return value.unsqueeze(0).expand(size, *value.shape) if at is None else value.movedim(at, 0)
 
 
@@ -246,7 +268,7 @@ def shift_dims(name: str, tensors: int, dim_at: int) -> None:
     def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
         values = list(args)
         for at in range(tensors):
-            values[at] = _to_front(values[at], in_dims[at], info.batch_size)
+            values[at] = to_front(values[at], in_dims[at], info.batch_size)
         ndim = values[0].dim() - 1
         dim = values[dim_at]
         if ndim == 0:  # a row of one element
@@ -262,25 +284,32 @@ def shift_dims(name: str, tensors: int, dim_at: int) -> None:
     batched(name, rule)
 
 
-def loop_over_batch(name: str) -> None:
-    """vmap of an op whose rows cannot hold the batch: one call for each sample."""
+def _sample(value: Any, at: Any, i: int) -> Any:
+    if isinstance(value, Tensor):
+        return value if at is None else value.select(at, i)
+    if isinstance(value, (list, tuple)) and isinstance(at, (list, tuple)):
+        return [_sample(one, place, i) for one, place in zip(value, at, strict=True)]
+    return value
+
+
+def loop(name: str) -> Callable[..., Any]:
+    """A rule for torch.vmap: one call for each sample."""
     op = getattr(OPS, name).default
 
     def rule(info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
         if info.batch_size == 0:
             raise ArgumentValueError(f"{name}: torch.vmap: expected a batch of at least one sample, got an empty one")
         results = [
-            op(
-                *(
-                    v if at is None or not isinstance(v, Tensor) else v.select(at, i)
-                    for v, at in zip(args, in_dims, strict=True)
-                )
-            )
-            for i in range(info.batch_size)
+            op(*(_sample(v, at, i) for v, at in zip(args, in_dims, strict=True))) for i in range(info.batch_size)
         ]
         if isinstance(results[0], Tensor):
             return torch.stack(results), 0
         stacked = tuple(torch.stack(each) for each in zip(*results, strict=True))
         return stacked, (0,) * len(stacked)
 
-    batched(name, rule)
+    return rule
+
+
+def loop_over_batch(name: str) -> None:
+    """vmap of an op whose rows cannot hold the batch: one call for each sample."""
+    batched(name, loop(name))

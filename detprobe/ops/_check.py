@@ -27,6 +27,7 @@ __all__ = [
     "boolean",
     "dtype_in",
     "is_floating",
+    "names",
     "one_dim",
     "parameter",
     "real",
@@ -40,12 +41,15 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
 
-def _names(dtypes: Sequence[torch.dtype]) -> str:
+def names(dtypes: Sequence[torch.dtype]) -> str:
+    """dtypes as they stand in a text."""
     return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 def tensor(op: str, name: str, value: Any) -> None:
     """Refuse what is no strided tensor on a device that has kernels."""
+    if isinstance(value, torch.Tensor) and value.is_cpu and value.layout is torch.strided and not value.is_nested:
+        return
     if not isinstance(value, torch.Tensor):
         raise ArgumentTypeError(
             f"{op}: {name}: expected a tensor, got {type(value).__name__}: wrap it in torch.tensor()"
@@ -69,7 +73,7 @@ def dtype_in(
 ) -> None:
     """Refuse every dtype that is not one of `dtypes`."""
     if dtype not in dtypes:
-        raise error(f"{op}: {name}: expected {_names(dtypes)}, got {_names((dtype,))}: convert it first")
+        raise error(f"{op}: {name}: expected {names(dtypes)}, got {names((dtype,))}: convert it first")
 
 
 def is_floating(op: str, name: str, value: torch.Tensor, error: type[Exception] = UnsupportedError) -> None:
@@ -112,6 +116,8 @@ def _wrapped(op: str, dim: Any, ndim: int) -> int:
 
 def one_dim(op: str, dim: Any, ndim: int) -> int:
     """A dimension, counted from the front. A 0-dimensional tensor has one, 0."""
+    if type(dim) is int and 0 <= dim < ndim:
+        return dim
     return _wrapped(op, dim, ndim)
 
 

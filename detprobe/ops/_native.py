@@ -19,6 +19,7 @@ class Op:
     """torch.ops.detprobe.NAME, whose gradient torch.func.grad and its like can take as well."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self.raw: Any = getattr(torch.ops.detprobe, name).default
         self.function: Any = None
         """The autograd.Function of the op; its last argument is None where functorch calls it."""

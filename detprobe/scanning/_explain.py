@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from statistics import median
 from typing import Any
 
 import torch
 
+from detprobe.errors import NotAvailableError
+from detprobe.rerouting import deterministic
 from detprobe.result import Trial
 from detprobe.scanning._compare import Measure, difference
 from detprobe.scanning._freeze import FrozenCall
 
 __all__ = ["cause_of", "cause_of_axis", "try_fixes"]
 
+CONTEXT = "detprobe.deterministic()"
 FLAG = "torch.use_deterministic_algorithms(True)"
 ONE_THREAD = "torch.set_num_threads(1)"
 
@@ -110,14 +113,27 @@ def cause_of_axis(axis: str, label: str) -> str:
 
 
 def try_fixes(call: FrozenCall, replays: int) -> tuple[Trial, ...]:
-    """Replay with each candidate set; what holds first, then the flag: one thread slows every other op."""
+    """Replay with each candidate set; what holds first, and of those the cheapest.
+
+    One thread comes last of those that hold, whatever it costs here: it slows every other op.
+    """
     cuda = any(t.is_cuda for t in call.tensors)
     plain, _ = _timed(call, replays, cuda)
-    trials = [_try(FLAG, _flag_on, call, replays, plain, cuda)]
+    trials = [_try(FLAG, _flag_on, call, replays, plain, cuda), *_in_context(call, replays, plain, cuda)]
     if not cuda and torch.get_num_threads() > 1:
         trials.append(_try(ONE_THREAD, _one_thread, call, replays, plain, cuda))
     rank = {"identical": 0, "still differs": 1, "refuses": 2}
-    return tuple(sorted(trials, key=lambda t: rank[t.result]))
+    return tuple(sorted(trials, key=lambda t: (rank[t.result], t.fix == ONE_THREAD, t.cost or 0.0)))
+
+
+def _in_context(call: FrozenCall, replays: int, plain: float, cuda: bool) -> list[Trial]:
+    """The context is a candidate where it replaces something in this call."""
+    try:
+        with deterministic() as report:
+            trial = _try(CONTEXT, nullcontext, call, replays, plain, cuda)
+    except NotAvailableError:
+        return []
+    return [trial] if report.replaced else []
 
 
 def _try(name: str, setting: Callable[[], Any], call: FrozenCall, replays: int, plain: float, cuda: bool) -> Trial:

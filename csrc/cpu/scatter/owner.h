@@ -154,8 +154,8 @@ class Owner {
   uint32_t row_[kStretch + 16], place_[kStretch + 16];
 };
 
-// One column on one thread: no record has to be picked. All of `index` is below rows.
-template <class A, bool Scaled, bool Near>
+// One column on one thread: no record has to be picked.
+template <class A, bool Scaled, bool Near, bool Counted>
 void own_alone(const OwnerJob& job, int64_t batch) {
   const FloatMode mode;
   constexpr int64_t kAhead = 24;
@@ -165,36 +165,53 @@ void own_alone(const OwnerJob& job, int64_t batch) {
   const A* from = static_cast<const A*>(job.source.data) + batch * job.source.batch_stride;
   const A alpha = static_cast<A>(job.alpha);
   A* to = static_cast<A*>(job.out) + batch * job.rows;
-  std::vector<uint8_t> room(job.rows, 0);
+  std::vector<uint8_t> room(Counted ? job.rows : 0, 0);
   uint8_t* counts = room.data();
   Towers<A> towers(1);
+  const uint64_t rows = static_cast<uint64_t>(job.rows);
   const auto add = [&](int64_t i) __attribute__((always_inline)) {
     const int64_t row = index[i];
+    if (__builtin_expect(static_cast<uint64_t>(row) >= rows, 0)) return false;
     const A value = from[i * stride];
     to[row] += Scaled ? alpha * value : value;
-    if (__builtin_expect(++counts[row] == 0, 0)) towers.close(static_cast<uint32_t>(row), to + row);
+    if (Counted && __builtin_expect(++counts[row] == 0, 0)) towers.close(static_cast<uint32_t>(row), to + row);
+    return true;
   };
   int64_t i = 0;
+  bool fits = true;
   if (!Near) {
-    for (; i < last; ++i) {
+    for (; i < last && fits; i += fits) {
       __builtin_prefetch(to + index[i + kAhead], 1);
-      __builtin_prefetch(counts + index[i + kAhead], 1);
-      add(i);
+      if (Counted) __builtin_prefetch(counts + index[i + kAhead], 1);
+      fits = add(i);
     }
   }
-  for (; i < records; ++i) add(i);
-  towers.finish([&](uint32_t row) { return to + row; });
-  for (int64_t row = 0; row < job.rows; ++row) {
-    // A row of closed chunks alone is settled already.
-    if (to[row] != to[row] && counts[row] != 0) to[row] = canonical(to[row]);
+  for (; i < records && fits; i += fits) fits = add(i);
+  if (!fits) {
+    *job.bad = i;
+    return;
   }
+  towers.finish([&](uint32_t row) { return to + row; });
+  bool any_nan = false;
+  for (int64_t row = 0; row < job.rows; ++row) {
+    if (to[row] == to[row]) continue;
+    any_nan = true;
+    // A row of closed chunks alone is settled already.
+    if (Counted && counts[row] != 0) to[row] = canonical(to[row]);
+  }
+  if (Counted || !any_nan) return;
+  for (i = 0; i < records; ++i) to[index[i]] = canonical(to[index[i]]);
 }
 
+template <class A, bool Scaled, bool Near>
+void own_column(const OwnerJob& job, int64_t batch) {
+  return job.counted ? own_alone<A, Scaled, Near, true>(job, batch) : own_alone<A, Scaled, Near, false>(job, batch);
+}
 template <class A>
 void own_column(const OwnerJob& job, int64_t batch) {
   const bool near = job.rows <= 16384;
-  if (job.scaled) return near ? own_alone<A, true, true>(job, batch) : own_alone<A, true, false>(job, batch);
-  return near ? own_alone<A, false, true>(job, batch) : own_alone<A, false, false>(job, batch);
+  if (job.scaled) return near ? own_column<A, true, true>(job, batch) : own_column<A, true, false>(job, batch);
+  return near ? own_column<A, false, true>(job, batch) : own_column<A, false, false>(job, batch);
 }
 
 template <class A>

@@ -41,20 +41,53 @@ DETPROBE_FN V load_as(const T* p) {
     return load<sizeof(V)>(p);
 }
 
-template <class T, class Step>
+// Where the record of a slot lies, and what it is multiplied by. A copy in registers, since a store of numbers may
+// change whatever memory holds, for all the compiler knows.
+template <class A, bool Scaled>
+struct Slots {
+  const int64_t *order, *from;
+  const A* weight;
+  A alpha;
+  int64_t stride, count;
+
+  explicit Slots(const SegmentJob& job)
+      : order(job.order),
+        from(job.from),
+        weight(static_cast<const A*>(job.weight)),
+        alpha(static_cast<A>(job.alpha)),
+        stride(job.source.row_stride),
+        count(job.slots) {}
+
+  DETPROBE_FN int64_t place(int64_t slot) const {
+    const int64_t n = order ? order[slot] : slot;
+    return (from ? from[n] : n) * stride;
+  }
+  template <class V>
+  DETPROBE_FN V factor(int64_t slot) const {
+    if constexpr (!Scaled) return V{};
+    return splat<V>(weight ? weight[order ? order[slot] : slot] : alpha);
+  }
+  template <class V>
+  DETPROBE_FN V times(V z, V by) const {
+    if constexpr (Scaled) return by * z;
+    return z;
+  }
+};
+
+template <class T, class Step, bool Scaled>
 class SegmentRows {
   using A = acc_t<T>;
+  using Reader = Slots<A, Scaled>;
   static constexpr int64_t kLevels = 8;  // 256^8 records
   static constexpr int64_t kAhead = 8;
 
  public:
-  explicit SegmentRows(const SegmentJob& job)
-      : job_(job), weight_(static_cast<const A*>(job.weight)), alpha_(static_cast<A>(job.alpha)) {}
+  explicit SegmentRows(const SegmentJob& job) : job_(job) {}
 
   // Columns first .. past - 1 of rows low .. high - 1.
   void run(int64_t batch, int64_t low, int64_t high, int64_t first, int64_t past) const {
     const FloatMode mode;
-    if (past - first == 1 && !weight_ && !job_.scaled) return singles(batch, low, high, first);
+    if (!Scaled && past - first == 1) return singles(batch, low, high, first);
     std::vector<A> room;
     for (int64_t row = low; row < high; ++row) {
       const int64_t begin = job_.offsets[row], end = job_.offsets[row + 1];
@@ -85,6 +118,7 @@ class SegmentRows {
     const T* from =
         static_cast<const T*>(job_.source.data) + batch * job_.source.batch_stride + c * job_.source.column_stride;
     T* to = static_cast<T*>(job_.out) + (batch * job_.rows + row) * job_.columns + c;
+    const Reader slots(job_);
     V s[N];
     int64_t p = begin;
     if (job_.start == Start::given) {
@@ -94,11 +128,11 @@ class SegmentRows {
 #pragma GCC unroll 8
       for (int k = 0; k < N; ++k) s[k] = V{};
     } else {
-      record<V, N>(from, p++, s);
+      record<V, N>(slots, from, p++, s);
     }
-    fold_chunk<V, N>(from, p, std::min(end, begin + kChunk), s);
+    fold_chunk<V, N>(slots, from, p, std::min(end, begin + kChunk), s);
     p = std::min(end, begin + kChunk);
-    if (p < end) fold_more<V, N>(from, p, end, s);
+    if (p < end) fold_more<V, N>(slots, from, p, end, s);
     if (job_.divided) {
       const A n = static_cast<A>(end - begin + (job_.start == Start::given));
 #pragma GCC unroll 8
@@ -114,6 +148,7 @@ class SegmentRows {
     const T* from =
         static_cast<const T*>(job_.source.data) + batch * job_.source.batch_stride + column * job_.source.column_stride;
     T* to = static_cast<T*>(job_.out) + batch * job_.rows * job_.columns + column;
+    const Reader slots(job_);
     for (int64_t row = low; row < high; ++row) {
       const int64_t begin = job_.offsets[row], end = job_.offsets[row + 1];
       if (begin == end) continue;
@@ -122,10 +157,11 @@ class SegmentRows {
         continue;
       }
       const bool first = job_.start == Start::first;
-      A s = first ? widen(from[place_of(begin)]) : (job_.start == Start::given ? widen(to[row * job_.columns]) : A(0));
+      A s =
+          first ? widen(from[slots.place(begin)]) : (job_.start == Start::given ? widen(to[row * job_.columns]) : A(0));
       for (int64_t p = begin + first; p < end; ++p) {
-        if (job_.order && p + 2 * kAhead < job_.slots) __builtin_prefetch(from + place_of(p + 2 * kAhead));
-        s = Step::take(s, widen(from[place_of(p)]));
+        if (slots.order && p + 2 * kAhead < slots.count) __builtin_prefetch(from + slots.place(p + 2 * kAhead));
+        s = Step::take(s, widen(from[slots.place(p)]));
       }
       if (job_.divided) s = s / static_cast<A>(end - begin + (job_.start == Start::given));
       to[row * job_.columns] = narrow<T>(s);
@@ -139,12 +175,15 @@ class SegmentRows {
     constexpr int64_t kWidth = LaneOf<V>::kCount;
     const T* from = static_cast<const T*>(job_.source.data) + batch * job_.source.batch_stride + c;
     T* to = static_cast<T*>(job_.out) + (batch * job_.rows + row) * job_.columns + c;
+    const Reader slots(job_);
     int64_t counts[kLevels] = {};
     // The chunk, and behind it a running value for each level that a segment of this size can have.
     int64_t levels = 1;
     for (int64_t m = end - begin; m > kChunk; m = (m + kChunk - 1) / kChunk) ++levels;
     if (static_cast<int64_t>(room.size()) < (levels + 1) * width) room.resize((levels + 1) * width);
     A* chunk = room.data();
+    // The first lines of the record after the next: the machine itself follows from there.
+    const int64_t bytes = std::min<int64_t>(width * static_cast<int64_t>(sizeof(T)), 512);
     const auto over = [&](const auto& f) {
       for (int64_t i = 0; i < width; i += kWidth) f(i);
     };
@@ -162,23 +201,24 @@ class SegmentRows {
       const int64_t past = std::min(end, p + kChunk);
       const bool own_first = p > begin || job_.start == Start::first;
       if (own_first) {
-        const V by = factor<V>(p);
-        const T* r = from + place_of(p);
-        over([&](int64_t i) { store_bits(chunk + i, times<V>(load_as<V>(r + i), by)); });
+        const V by = slots.template factor<V>(p);
+        const T* r = from + slots.place(p);
+        over([&](int64_t i) { store_bits(chunk + i, slots.template times<V>(load_as<V>(r + i), by)); });
       } else if (job_.start == Start::given) {
         over([&](int64_t i) { store_bits(chunk + i, load_as<V>(to + i)); });
       } else {
         std::fill_n(chunk, width, A(0));
       }
       for (p += own_first; p < past; ++p) {
-        const T* r = from + place_of(p);
-        if (job_.order && p + 2 < job_.slots) {
-          const char* next = reinterpret_cast<const char*>(from + place_of(p + 2));
-          for (int64_t b = 0; b < width * static_cast<int64_t>(sizeof(T)); b += 64) __builtin_prefetch(next + b);
+        const T* r = from + slots.place(p);
+        if (slots.order && p + 2 < slots.count) {
+          const char* next = reinterpret_cast<const char*>(from + slots.place(p + 2));
+          for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(next + b);
         }
-        const V by = factor<V>(p);
+        const V by = slots.template factor<V>(p);
         over([&](int64_t i) {
-          store_bits(chunk + i, Step::take(load_bits<V>(chunk + i), times<V>(load_as<V>(r + i), by)));
+          const V z = slots.template times<V>(load_as<V>(r + i), by);
+          store_bits(chunk + i, Step::take(load_bits<V>(chunk + i), z));
         });
       }
       if (p < end || counts[0] > 0) hand_on(chunk);
@@ -213,15 +253,6 @@ class SegmentRows {
   }
 
   template <class V>
-  DETPROBE_FN V factor(int64_t slot) const {
-    if (!weight_) return splat<V>(alpha_);
-    return splat<V>(weight_[job_.order ? job_.order[slot] : slot]);
-  }
-  template <class V>
-  DETPROBE_FN V times(V z, V by) const {
-    return weight_ || job_.scaled ? by * z : z;
-  }
-  template <class V>
   DETPROBE_FN void store(T* to, V s) const {
     const V value = canonical(s);
     if constexpr (std::is_same_v<T, A>) {
@@ -233,32 +264,27 @@ class SegmentRows {
     }
   }
 
-  int64_t place_of(int64_t slot) const {
-    const int64_t n = job_.order ? job_.order[slot] : slot;
-    return (job_.from ? job_.from[n] : n) * job_.source.row_stride;
-  }
-
   template <class V, int N>
-  DETPROBE_FN void record(const T* from, int64_t slot, V* z) const {
-    const T* r = from + place_of(slot);
+  static DETPROBE_FN void record(const Reader& slots, const T* from, int64_t slot, V* z) {
+    const T* r = from + slots.place(slot);
 #pragma GCC unroll 8
     for (int k = 0; k < N; ++k) z[k] = load_as<V>(r + k * LaneOf<V>::kCount);
-    const V by = factor<V>(slot);
+    const V by = slots.template factor<V>(slot);
 #pragma GCC unroll 8
-    for (int k = 0; k < N; ++k) z[k] = times<V>(z[k], by);
+    for (int k = 0; k < N; ++k) z[k] = slots.template times<V>(z[k], by);
   }
 
   template <class V, int N>
-  DETPROBE_FN void fold_chunk(const T* from, int64_t p, int64_t end, V* s) const {
+  static DETPROBE_FN void fold_chunk(const Reader& slots, const T* from, int64_t p, int64_t end, V* s) {
     V z[N];
     for (; p < end; ++p) {
-      if (job_.order && p + kAhead < job_.slots) {
-        const char* next = reinterpret_cast<const char*>(from + place_of(p + kAhead));
+      if (slots.order && p + kAhead < slots.count) {
+        const char* next = reinterpret_cast<const char*>(from + slots.place(p + kAhead));
         __builtin_prefetch(next);
         if (N * sizeof(V) > 64) __builtin_prefetch(next + 64);
         if (N * sizeof(V) > 128) __builtin_prefetch(next + 128), __builtin_prefetch(next + 192);
       }
-      record<V, N>(from, p, z);
+      record<V, N>(slots, from, p, z);
 #pragma GCC unroll 8
       for (int k = 0; k < N; ++k) s[k] = Step::take(s[k], z[k]);
     }
@@ -266,7 +292,7 @@ class SegmentRows {
 
   // The chunks behind the first one, whose value is s: a running value for each level, handed on when 256 came to it.
   template <class V, int N>
-  __attribute__((noinline)) void fold_more(const T* from, int64_t p, int64_t end, V* s) const {
+  static __attribute__((noinline)) void fold_more(const Reader slots, const T* from, int64_t p, int64_t end, V* s) {
     V sums[kLevels][N] = {};
     int32_t counts[kLevels] = {};
     const auto push = [&](V* part) {
@@ -286,8 +312,8 @@ class SegmentRows {
     while (p < end) {
       V chunk[N];
       const int64_t past = std::min(end, p + kChunk);
-      record<V, N>(from, p, chunk);
-      fold_chunk<V, N>(from, p + 1, past, chunk);
+      record<V, N>(slots, from, p, chunk);
+      fold_chunk<V, N>(slots, from, p + 1, past, chunk);
       push(chunk);
       p = past;
     }
@@ -298,13 +324,11 @@ class SegmentRows {
   }
 
   const SegmentJob& job_;
-  const A* weight_;
-  A alpha_;
 };
 
-template <class T, class Step>
+template <class T, class Step, bool Scaled = false>
 void fold_rows(const SegmentJob& job) {
-  const SegmentRows<T, Step> rows(job);
+  const SegmentRows<T, Step, Scaled> rows(job);
   const int64_t threads = threads_for((job.slots + job.rows) * job.columns * job.batch);
   const int64_t parts = threads == 1 ? 1 : std::min<int64_t>(4 * threads, std::max<int64_t>(1, job.rows));
   bool is_hot;
@@ -312,7 +336,8 @@ void fold_rows(const SegmentJob& job) {
   const int64_t splits = is_hot && job.columns >= 16 * threads ? threads : 1;
   at::parallel_for(0, job.batch * parts * splits, threads == 1 ? INT64_MAX : 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t split = task % splits, k = task / splits % parts, batch = task / splits / parts;
+      // The two halves of a hot row are far apart among the tasks, so that two threads get them.
+      const int64_t k = task % parts, batch = task / parts % job.batch, split = task / parts / job.batch;
       const int64_t first = job.columns * split / splits / 16 * 16;
       const int64_t past = split + 1 == splits ? job.columns : job.columns * (split + 1) / splits / 16 * 16;
       rows.run(batch, bounds[k], bounds[k + 1], first, past);
@@ -323,7 +348,7 @@ void fold_rows(const SegmentJob& job) {
 template <class T>
 void fold_typed(const SegmentJob& job) {
   switch (job.fold) {
-    case Fold::sum: return fold_rows<T, SumStep>(job);
+    case Fold::sum: return job.weight || job.scaled ? fold_rows<T, SumStep, true>(job) : fold_rows<T, SumStep>(job);
     case Fold::prod: return fold_rows<T, ProductStep>(job);
     case Fold::amax: return fold_rows<T, LargestStep>(job);
     case Fold::amin: return fold_rows<T, SmallestStep>(job);
@@ -331,6 +356,7 @@ void fold_typed(const SegmentJob& job) {
 }
 
 const char* fold(const SegmentJob& job) {
+  if (job.fold != Fold::sum && (job.weight || job.scaled)) return "only sums take factors";
   switch (job.type) {
     case Type::f16: fold_typed<half_t>(job); break;
     case Type::bf16: fold_typed<bfloat_t>(job); break;
