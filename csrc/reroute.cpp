@@ -44,8 +44,9 @@ struct IndexAdd {
     }
     return judge_sum(x);
   }
-  static void write(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source, const at::Scalar& alpha) {
-    detprobe::index_add_(x, dim, apart(x, index), apart(x, source), alpha);
+  static void write(const Tensor& x, bool fresh, int64_t dim, const Tensor& index, const Tensor& source,
+                    const at::Scalar& alpha) {
+    detprobe::index_add_(x, dim, apart(x, index), apart(x, source), alpha, {}, fresh);
   }
 };
 
@@ -67,8 +68,8 @@ struct ScatterAdd {
   static Verdict judge(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
     return scatters(x, dim, index, src) ? judge_sum(x) : Verdict::torch;
   }
-  static void write(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
-    detprobe::scatter_reduce_(x, dim, apart(x, index), apart(x, src), Reduce::sum, true);
+  static void write(const Tensor& x, bool fresh, int64_t dim, const Tensor& index, const Tensor& src) {
+    detprobe::scatter_reduce_(x, dim, apart(x, index), apart(x, src), Reduce::sum, true, {}, fresh);
   }
 };
 
@@ -80,9 +81,9 @@ struct ScatterReduce {
                        bool) {
     return known(reduce) && scatters(x, dim, index, src) ? judge_sum(x) : Verdict::torch;
   }
-  static void write(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, c10::string_view reduce,
-                    bool include_self) {
-    detprobe::scatter_reduce_(x, dim, apart(x, index), apart(x, src), reduce_of(reduce), include_self);
+  static void write(const Tensor& x, bool fresh, int64_t dim, const Tensor& index, const Tensor& src,
+                    c10::string_view reduce, bool include_self) {
+    detprobe::scatter_reduce_(x, dim, apart(x, index), apart(x, src), reduce_of(reduce), include_self, {}, fresh);
   }
 };
 
@@ -90,7 +91,7 @@ struct Scatter {
   static Verdict judge(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
     return scatters(x, dim, index, src) ? judge_copy(x) : Verdict::torch;
   }
-  static void write(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src) {
+  static void write(const Tensor& x, bool, int64_t dim, const Tensor& index, const Tensor& src) {
     detprobe::scatter_(as_movable(x), dim, apart(x, index), as_movable(apart(x, src)));
   }
 };
@@ -101,7 +102,8 @@ struct ScatterWith {
     const bool known = reduce == "add" || reduce == "multiply";
     return known && scatters(x, dim, index, src) ? judge_sum(x) : Verdict::torch;
   }
-  static void write(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& src, c10::string_view reduce) {
+  static void write(const Tensor& x, bool fresh, int64_t dim, const Tensor& index, const Tensor& src,
+                    c10::string_view reduce) {
     detprobe::scatter_reduce_(x, dim, apart(x, index), apart(x, src), reduce == "add" ? Reduce::sum : Reduce::prod,
                               true);
   }
@@ -119,7 +121,7 @@ struct IndexCopy {
     }
     return judge_copy(x);
   }
-  static void write(const Tensor& x, int64_t dim, const Tensor& index, const Tensor& source) {
+  static void write(const Tensor& x, bool, int64_t dim, const Tensor& index, const Tensor& source) {
     detprobe::index_copy_(as_movable(at_least_1d(x)), dim, apart(x, index), as_movable(at_least_1d(apart(x, source))));
   }
 };

@@ -88,7 +88,8 @@ inline Tensor& give(const Tensor& result, Tensor& out) {
 }
 
 // The functional, the in-place and the out overload of an op that writes into its first argument. `Core` has
-// judge(x, args...) and write(x, args...); x is never read before it is written but by write itself.
+// judge(x, args...) and write(x, fresh, args...); what is fresh belongs to nobody yet, and an error may leave it half
+// written.
 template <class Core>
 struct Functional {
   template <class... A>
@@ -99,7 +100,7 @@ struct Functional {
   static Tensor run(const Tensor& self, const A&... args) {
     // In this memory format because torch's result has it: a compiled graph may rely on the strides.
     Tensor out = self.clone(at::MemoryFormat::Contiguous);
-    Core::write(out, args...);
+    Core::write(out, true, args...);
     return out;
   }
 };
@@ -112,7 +113,7 @@ struct InPlace {
   }
   template <class... A>
   static Tensor& run(Tensor& self, const A&... args) {
-    Core::write(self, args...);
+    Core::write(self, false, args...);
     return self;
   }
 };

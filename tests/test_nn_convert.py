@@ -63,7 +63,7 @@ def resnet():
     return model, torch.randn(5, 3, 8, 8)
 
 
-@pytest.mark.parametrize(("build", "swapped"), [(transformer, 7), (resnet, 7)])
+@pytest.mark.parametrize(("build", "swapped"), [(transformer, 8), (resnet, 7)])
 @pytest.mark.parametrize("inplace", [False, True])
 def test_a_converted_model_is_near_the_old_one_and_has_its_state(build, swapped, inplace):
     model, x = build()

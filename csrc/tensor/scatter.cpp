@@ -1,51 +1,23 @@
-// index_add, scatter_add, scatter_reduce, index_put, put, index_copy and scatter: what a destination is, and what its
+// index_add, scatter_add, scatter_reduce, put, index_copy and scatter: what a destination is, and what its
 // records are. Orders: DSEG-1 of csrc/README.md.
 //
 // Integers are sums without rounding, whoever computes them, so aten's own ops do those.
 #include "scatter.h"
 
-#include <ATen/ExpandUtils.h>
-#include <ATen/MemoryOverlap.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/gather.h>
-#include <ATen/ops/index.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/ones_like.h>
 #include <ATen/ops/take.h>
 #include <ATen/ops/zeros_like.h>
 
-#include <numeric>
-
 #include "destinations.h"
+#include "writes.h"
 
 namespace detprobe {
 namespace {
 
-int64_t product(at::IntArrayRef sizes) {
-  return std::accumulate(sizes.begin(), sizes.end(), int64_t(1), std::multiplies<int64_t>());
-}
-
 Tensor at_least_1d(const Tensor& t) { return t.dim() ? t : t.unsqueeze(0); }
-
-bool is_float(const Tensor& x) { return at::isFloatingType(x.scalar_type()); }
-
-// f(x, side by side), which writes; then back to where x lies.
-template <class F>
-void side_by_side(const Tensor& x, const F& f) {
-  const Tensor out = x.contiguous();
-  f(out);
-  if (!out.is_same(x)) x.copy_(out);
-}
-
-// f(x as integers that hold sums of x), and back.
-template <class F>
-void as_integers(const Tensor& x, bool wide, const F& f) {
-  const bool is_bool = x.scalar_type() == at::kBool;
-  if (!is_bool && !wide) return f(x);
-  const Tensor sums = x.to(at::kLong);
-  f(sums);
-  x.copy_(is_bool ? sums.ne(0) : sums);
-}
 
 double alpha_for(const Tensor& x, const at::Scalar& alpha) {
   return round_to(acc_type(x.scalar_type()), alpha.toDouble());
@@ -66,13 +38,6 @@ Destinations destinations_of(const char* op, const Tensor& index, const Plan& pl
   Destinations to = destinations(op, index, size);
   to.is_sparse = true;
   return to;
-}
-
-void check_pair(const char* op, const Tensor& x, const Tensor& source) {
-  TORCH_CHECK(x.scalar_type() == source.scalar_type(), op, ": expected one dtype, got ", x.scalar_type(), " and ",
-              source.scalar_type());
-  at::assert_no_internal_overlap(x);
-  TORCH_CHECK(x.device() == source.device(), op, ": expected one device, got ", x.device(), " and ", source.device());
 }
 
 // Records that are slices along `dim`, into x: the shapes fit but along dim.
@@ -156,58 +121,6 @@ void reduce_integers(const Tensor& x, int64_t dim, const Tensor& index, const Te
   });
 }
 
-// The tensors of an advanced index, one for each dimension that it takes.
-struct Advanced {
-  std::vector<Tensor> tensors;  // of one shape
-  std::vector<int64_t> dims;
-  bool adjacent = true;
-};
-
-Advanced advanced(const char* op, const Tensor& x, const Indices& indices) {
-  Advanced out;
-  int64_t d = 0;
-  for (const std::optional<Tensor>& one : indices) {
-    if (!one || !one->defined()) {
-      ++d;
-      continue;
-    }
-    if (one->scalar_type() == at::kBool || one->scalar_type() == at::kByte) {
-      for (int64_t k = 0; k < one->dim(); ++k) {
-        TORCH_CHECK_INDEX(d + k < x.dim() && one->size(k) == x.size(d + k), op,
-                          ": index: expected a mask whose shape is ", "that of x from dimension ", d, ", got ",
-                          one->sizes(), " for ", x.sizes());
-      }
-      const Tensor found = one->nonzero();
-      for (int64_t k = 0; k < one->dim(); ++k, ++d) {
-        out.tensors.push_back(found.select(1, k));
-        out.dims.push_back(d);
-      }
-    } else {
-      TORCH_CHECK_INDEX(d < x.dim(), op, ": index: expected at most ", x.dim(), " indices, got more");
-      out.tensors.push_back(one->to(at::kLong));
-      out.dims.push_back(d++);
-    }
-  }
-  TORCH_CHECK_INDEX(!out.dims.empty(), op, ": indices: expected at least one tensor, got none");
-  out.tensors = at::expand_outplace(out.tensors);
-  for (size_t i = 1; i < out.dims.size(); ++i) out.adjacent &= out.dims[i] == out.dims[i - 1] + 1;
-  return out;
-}
-
-Destinations rows_of(const char* op, const Tensor& x, const Advanced& index) {
-  if (index.dims.size() == 1) return destinations(op, index.tensors[0], x.size(index.dims[0]), /*negative=*/true);
-  Tensor row;
-  int64_t rows = 1;
-  for (size_t i = 0; i < index.dims.size(); ++i) {
-    const int64_t size = x.size(index.dims[i]);
-    check_range(op, index.tensors[i], size, /*negative=*/true);
-    const Tensor at = index.tensors[i].remainder(std::max<int64_t>(size, 1));
-    row = i == 0 ? at : row.mul(size).add_(at);
-    rows *= size;
-  }
-  return destinations(op, row, rows);
-}
-
 }  // namespace
 
 Reduce reduce_of(c10::string_view name) {
@@ -271,41 +184,6 @@ void scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& places_of, c
   side_by_side(x, [&](const Tensor& out) {
     Tensor flat = records.reshape({-1});
     fold_into(out, 1, 1, to, records_of(flat, 0, 1), how);
-  });
-}
-
-void index_put_(const Tensor& self, const Indices& indices, const Tensor& values, bool accumulate) {
-  check_pair("index_put", self, values);
-  const Advanced index = advanced("index_put", self, indices);
-  std::vector<int64_t> order = index.adjacent ? std::vector<int64_t>() : index.dims;
-  for (int64_t d = 0; d < self.dim(); ++d) {
-    if (index.adjacent || std::find(index.dims.begin(), index.dims.end(), d) == index.dims.end()) order.push_back(d);
-  }
-  const Tensor x = self.permute(order);
-  const int64_t lead = index.adjacent ? index.dims[0] : 0, taken = static_cast<int64_t>(index.dims.size());
-  const auto shape = index.tensors[0].sizes();
-  std::vector<int64_t> whole(x.sizes().begin(), x.sizes().begin() + lead);
-  whole.insert(whole.end(), shape.begin(), shape.end());
-  whole.insert(whole.end(), x.sizes().begin() + lead + taken, x.sizes().end());
-  Tensor records = values.expand(whole);
-  Destinations to = rows_of("index_put", self, index);
-  if (records.numel() == 0) return;
-  if (!accumulate || !is_float(x)) {
-    if (!accumulate) {
-      const Tensor joined = records.flatten(lead, lead + std::max<int64_t>(index.tensors[0].dim(), 1) - 1);
-      const Tensor source = index.tensors[0].dim() ? joined : records.unsqueeze(lead);
-      records = source.index_select(lead, last_of_each(to, x)).view(whole);
-    }
-    return as_integers(self, false, [&](const Tensor& own) {
-      if (accumulate)
-        own.index_put_(indices, records.to(own.scalar_type()).expand(whole), true);
-      else
-        own.index_put_(indices, records.to(own.scalar_type()), false);
-    });
-  }
-  side_by_side(x, [&](const Tensor& out) {
-    fold_into(out, product(x.sizes().slice(0, lead)), product(x.sizes().slice(lead + taken)), to,
-              records_of(records, lead, index.tensors[0].dim()), {});
   });
 }
 
@@ -373,11 +251,6 @@ Tensor scatter_reduce(const Tensor& x, int64_t dim, const Tensor& index, const T
   detprobe::scatter_reduce_(out, dim, index, src, reduce_of(reduce), include_self, plan_of(plan), /*fresh=*/true);
   return out;
 }
-Tensor index_put(const Tensor& x, const Indices& indices, const Tensor& values, bool accumulate) {
-  Tensor out = x.clone();
-  detprobe::index_put_(out, indices, values, accumulate);
-  return out;
-}
 Tensor put(const Tensor& x, const Tensor& index, const Tensor& source, bool accumulate) {
   Tensor out = x.clone();
   detprobe::put_(out, index, source, accumulate);
@@ -400,7 +273,6 @@ Tensor index_select(const Tensor& x, int64_t dim, const Tensor& index, at::Tenso
 }
 Tensor gather(const Tensor& x, int64_t dim, const Tensor& index, at::TensorList) { return at::gather(x, dim, index); }
 Tensor take(const Tensor& x, const Tensor& index) { return at::take(x, index); }
-Tensor index(const Tensor& x, const Indices& indices) { return at::index(x, indices); }
 
 }  // namespace
 
@@ -408,14 +280,12 @@ static void register_scatter(torch::Library& m) {
   m.impl("index_plan", make_plan);
   m.impl("index_add", index_add);
   m.impl("scatter_reduce", scatter_reduce);
-  m.impl("index_put", index_put);
   m.impl("put", put);
   m.impl("index_copy", index_copy);
   m.impl("scatter", scatter);
   m.impl("index_select", index_select);
   m.impl("gather", gather);
   m.impl("take", take);
-  m.impl("index", index);
 }
 
 }  // namespace detprobe

@@ -166,7 +166,8 @@ def advanced(op: str, x: Tensor, indices: Any) -> list[Tensor | None]:
         raise ArgumentTypeError(
             f"{op}: indices: expected a tuple of tensors, got {type(indices).__name__}: write (index,) for one"
         )
-    taken, found = 0, list[Tensor | None]()
+    taken = 0
+    found: list[Tensor | None] = []
     for at, index in enumerate(indices):
         name = f"indices[{at}]"
         if index is None:
@@ -283,7 +284,7 @@ def _say(op: str, where: Where) -> None:
     position = int(wrong[0])
     place = f"position {position}"
     if index.dim() > 1:
-        rest, coordinates = position, list[int]()
+        rest, coordinates = position, [0] * 0
         for n in reversed(index.shape):
             rest, at = divmod(rest, n)
             coordinates.insert(0, at)

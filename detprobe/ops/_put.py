@@ -23,10 +23,9 @@ __all__ = ["index_copy", "index_put", "put", "scatter"]
 Gradients = tuple[Tensor | None, ...]
 
 
-def _positions(like: Tensor, shape: Sequence[int]) -> Tensor:
+def _positions(records: Tensor) -> Tensor:
     """The number of each record in source order."""
-    count = torch.Size(shape).numel()
-    return torch.arange(count, dtype=torch.int64, device=like.device).view(shape)
+    return torch.arange(records.numel(), dtype=torch.int64, device=records.device).view(records.shape)
 
 
 def scatter(input: Tensor, dim: int, index: Tensor, src: Tensor, *, validate: bool = False) -> Tensor:
@@ -80,7 +79,7 @@ def _scatter_backward(ctx: Any, g: Tensor) -> Gradients:
     of_x = OPS.scatter.default(g, dim, index, zeros(g, index.shape)) if ctx.needs_input_grad[0] else None
     of_src = None
     if ctx.needs_input_grad[3]:
-        own = _positions(index, index.shape)
+        own = _positions(index)
         last = OPS.scatter.default(zeros(own, g.shape), dim, index, own)
         lost = OPS.gather.default(last, dim, index, []) != own
         of_src = grown(OPS.gather.default(g, dim, index, []).masked_fill(lost, 0.0), ctx.shape)
@@ -141,7 +140,7 @@ def _index_copy_backward(ctx: Any, g: Tensor) -> Gradients:
     of_x = OPS.index_copy.default(g, dim, index, zeros(g, ctx.shape)) if ctx.needs_input_grad[0] else None
     of_source = None
     if ctx.needs_input_grad[3]:
-        own = _positions(index, (index.numel(),))
+        own = _positions(index.reshape(-1))
         last = OPS.index_copy.default(zeros(own, [g.shape[dim]]), 0, index, own)
         lost = OPS.index_select.default(last, 0, index, []) != own
         lost = lost.view([-1 if d == dim else 1 for d in range(g.dim())])
@@ -206,7 +205,7 @@ def _put_backward(ctx: Any, g: Tensor) -> Gradients:
     if ctx.needs_input_grad[2]:
         of_source = OPS.take.default(g, index)
         if not ctx.accumulate:
-            own = _positions(index, index.shape)
+            own = _positions(index)
             last = OPS.put.default(zeros(own, [g.numel()]), index, own, False)
             of_source = of_source.masked_fill(OPS.take.default(last, index) != own, 0.0)
         of_source = of_source.reshape(ctx.shape)
@@ -306,7 +305,7 @@ def _is_lost(g: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
             shape[dim : dim + taken] = g.shape[dim : dim + taken]
         dim += taken
     nowhere = g.new_zeros((), dtype=torch.int64).expand(shape)
-    own = _positions(g, OPS.index.default(nowhere, indices).shape)
+    own = _positions(OPS.index.default(nowhere, indices))
     return OPS.index.default(OPS.index_put.default(nowhere, indices, own, False), indices) != own
 
 
