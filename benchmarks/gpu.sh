@@ -27,7 +27,8 @@ part scan_cuda "$python" benchmarks/scan.py --device cuda --json "$out/scan_cuda
 part scan_cpu "$python" benchmarks/scan.py --device cpu --rounds 3 --json "$out/scan_cpu.json"
 part reductions "$python" -m benchmarks.reductions --device cuda --json "$out/reductions_cuda.json" \
   --plot "$out/reductions_cuda.png"
-part scatter "$python" -m benchmarks.scatter --device cuda --json "$out/scatter_cuda.json" --plot "$out/scatter_cuda.png"
+part scatter "$python" -m benchmarks.scatter --device cuda --json "$out/scatter_cuda.json" \
+  --plot "$out/scatter_cuda.png"
 part gnn "$python" examples/gnn.py --device cuda
 printf '%s\n' "${table[@]}" | tee "$out/table.txt"
 exit $status

@@ -25,9 +25,9 @@ PyObject* call_batch_norm(PyObject*, PyObject* const* args, Py_ssize_t count);
 // The switch of detprobe.deterministic() (reroute_context.cpp). A session is a capsule.
 PyObject* reroute_key(PyObject*, PyObject*);   // the name of the key that switches; an error where torch has none
 PyObject* reroute_open(PyObject*, PyObject*);  // a new session, on for this thread
-PyObject* reroute_close(PyObject*, PyObject* session);  // as it was before that session
-PyObject* reroute_enable(PyObject*, PyObject*);         // a new session, on for every thread
-PyObject* reroute_disable(PyObject*, PyObject*);        // whether it was on
+PyObject* reroute_close(PyObject*, PyObject* session);   // as it was before that session
+PyObject* reroute_enable(PyObject*, PyObject*);          // a new session, on for every thread
+PyObject* reroute_disable(PyObject*, PyObject*);         // whether it was on
 PyObject* reroute_active(PyObject*, PyObject*);          // whether this thread reroutes
 PyObject* reroute_counts(PyObject*, PyObject* session);  // ({op: replaced}, {op: uncovered})
 

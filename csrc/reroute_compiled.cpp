@@ -12,6 +12,7 @@
 #include <ATen/ops/_embedding_bag_forward_only_ops.h>
 #include <ATen/ops/_embedding_bag_ops.h>
 #include <ATen/ops/_unsafe_index_put_ops.h>
+#include <ATen/ops/_unsafe_masked_index_put_accumulate_ops.h>
 #include <ATen/ops/bincount_ops.h>
 #include <ATen/ops/embedding_dense_backward_ops.h>
 #include <ATen/ops/histc_ops.h>
@@ -47,8 +48,8 @@ void define(torch::Library& m) {
 
 TORCH_LIBRARY_FRAGMENT(detprobe, m) {
   using namespace at::_ops;
-  define<index_add, index_copy, index_put, _unsafe_index_put, put, scatter_add, scatter_reduce_two, scatter_src,
-         scatter_reduce>(m);
+  define<index_add, index_copy, index_put, _unsafe_index_put, _unsafe_masked_index_put_accumulate, put, scatter_add,
+         scatter_reduce_two, scatter_src, scatter_reduce>(m);
   define<embedding_dense_backward, _embedding_bag, _embedding_bag_forward_only, _embedding_bag_dense_backward, bincount,
          histc, segment_reduce>(m);
 }

@@ -150,16 +150,20 @@ def test_entering_compiles_once_and_leaving_uses_the_old_graph(backend: str) -> 
 
 
 def test_a_graph_with_shapes_that_change_is_rewritten() -> None:
-    def added(x: torch.Tensor, index: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-        return x.index_add(0, index, source)
+    def both(x: torch.Tensor, index: torch.Tensor, source: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.detach().index_add(0, index, source), F.embedding(index, x)
 
     d = Arguments()
-    compiled = torch.compile(added, backend="inductor", dynamic=True)
+    x = d.x.requires_grad_()
+    compiled = torch.compile(both, backend="inductor", dynamic=True)
     with detprobe.deterministic() as report:
         for n in (1000, 2000, 3000):
-            got = compiled(d.x, d.index[:n], d.source[:n])
-            assert_same([got], [OURS.index_add(d.x, 0, d.index[:n], d.source[:n], 1, [])])
-    assert sum(report.replaced.values()) == 3
+            index, source = d.index[:n], d.source[:n]
+            added, read = compiled(x, index, source)
+            (g,) = torch.autograd.grad(read, x, source)
+            expected = OURS.index_add(d.x.detach(), 0, index, source, 1, [])
+            assert_same([added, g], [expected, OURS.embedding_backward(source, index, ROWS, -1, False, [])])
+    assert sum(report.replaced.values()) == 6
 
 
 @pytest.mark.slow

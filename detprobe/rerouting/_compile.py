@@ -30,7 +30,8 @@ _PASS = "post_grad_custom_pre_pass"
 
 TWINS = (
     *("index_add.default", "index_copy.default", "index_put.default", "_unsafe_index_put.default", "put.default"),
-    *("scatter_add.default", "scatter_reduce.two", "scatter.src", "scatter.reduce"),
+    *("_unsafe_masked_index_put_accumulate.default", "scatter_add.default", "scatter_reduce.two", "scatter.src"),
+    "scatter.reduce",
     *("embedding_dense_backward.default", "_embedding_bag.default", "_embedding_bag_forward_only.default"),
     *("_embedding_bag_dense_backward.default", "bincount.default", "histc.default", "segment_reduce.default"),
 )

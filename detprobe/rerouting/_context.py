@@ -134,6 +134,11 @@ class deterministic:  # noqa: N801 - a class that is used like a function, as to
         return bool(_C.reroute_active())
 
 
+for _method in (deterministic.__enter__, deterministic.__exit__, deterministic.enable, deterministic.disable):
+    # What torch.compiler.disable does, which would import dynamo: a graph ends where a context begins.
+    setattr(_method, "_torchdynamo_disable", True)  # noqa: B010 - functions have no such attribute
+
+
 @functools.cache
 def _check() -> None:
     """Once: does torch have the key, and do its higher-order ops ignore it as they ignore other such keys?"""
