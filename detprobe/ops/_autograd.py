@@ -127,8 +127,17 @@ class _Spread(torch.autograd.Function):
 def summed_to(g: Tensor, shape: Sequence[int]) -> Tensor:
     """The gradient of what was broadcast from a shape: summed over the dimensions that it had not."""
     added = g.dim() - len(shape)
-    gone = [at for at in range(g.dim()) if at < added or shape[at - added] != g.shape[at]]
+    gone = [at for at in range(g.dim()) if at < added or _differ(shape[at - added], g.shape[at])]
     return OPS.sum.default(g, gone, False, None).reshape(shape) if gone else g
+
+
+def _differ(a: int, b: int) -> bool:
+    """Whether two sizes differ; sizes that only data decide are taken for equal, since they come from one mask."""
+    if isinstance(a, torch.SymInt) or isinstance(b, torch.SymInt):
+        from torch.fx.experimental.symbolic_shapes import guard_or_false
+
+        return guard_or_false(a != b)
+    return a != b
 
 
 def spread(t: Tensor, shape: Sequence[int]) -> Tensor:
