@@ -161,11 +161,8 @@ PyObject* reroute_close(PyObject*, PyObject* capsule) {
   const Session* session = session_of(capsule);
   if (session == nullptr) return nullptr;
   include(session->was_on);
-  if (session->around) {
-    at::impl::ThreadLocalPythonObjects::set(kObject, session->around);
-  } else {
-    at::impl::ThreadLocalPythonObjects::erase(kObject);
-  }
+  // Null where there was none: before 2.13, torch cannot take an object away.
+  at::impl::ThreadLocalPythonObjects::set(kObject, session->around);
   Py_RETURN_NONE;
 }
 
