@@ -194,6 +194,13 @@ SCATTER_CASES = [
         lambda x: x[:, PAIR[0], PAIR[1]],
         "index",
     ),
+    Case(
+        "index, apart, one is a number",
+        ((SIZE, 2, D),),
+        lambda x: ops.index(x, (SOME, None, torch.tensor(2))),
+        lambda x: torch.ops.aten.index(x, [SOME, None, torch.tensor(2)]),
+        "index",
+    ),
     Case("index, mask", (X,), lambda x: ops.index(x, (MASK,)), lambda x: x[MASK], "index"),
     Case(
         "segment_sum",

@@ -55,7 +55,7 @@ int64_t keys_of(const Index* index, int64_t n, int64_t size, bool negative, int6
       for (int64_t i = begin; i < end; ++i) {
         int64_t at = index[i];
         if (negative && at < 0) at += size;
-        all_fit &= static_cast<uint64_t>(at) < limit || at == none;
+        all_fit &= static_cast<uint64_t>(at) < limit || (none >= 0 && at == none);
         if (keys) keys[i] = static_cast<uint32_t>(none >= 0 && at == none ? size : at);
       }
     }

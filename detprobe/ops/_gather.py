@@ -219,7 +219,16 @@ def index(input: Tensor, indices: Sequence[Tensor | None], *, validate: bool = F
 
 @fake("index")
 def _(x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
-    return torch.ops.aten.index.Tensor(x, indices)  # type: ignore[no-any-return]
+    return torch.ops.aten.index.Tensor(x, _of_one_shape(list(indices)))  # type: ignore[no-any-return]
+
+
+def _of_one_shape(indices: list[Tensor | None]) -> list[Tensor | None]:
+    """Numbers broadcast: tensors without data lose a dimension where one of them has none."""
+    numbers = [one for one in indices if one is not None and one.dtype not in (torch.bool, torch.uint8)]
+    if len(numbers) < 2 or len(numbers) < sum(one is not None for one in indices):
+        return indices
+    expanded = iter(torch.broadcast_tensors(*numbers))
+    return [None if one is None else next(expanded) for one in indices]
 
 
 def _index_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -284,7 +284,7 @@ def _index_put_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _index_put_backward(ctx: Any, g: Tensor) -> Gradients:
     tensors = iter(ctx.saved_tensors)
-    indices = _of_one_shape([None if whole else next(tensors) for whole in ctx.whole])
+    indices = [None if whole else next(tensors) for whole in ctx.whole]
     of_x, of_values = g, None
     if ctx.needs_input_grad[0] and not ctx.accumulate:
         of_x = OPS.index_put.default(g, indices, g.new_zeros(()), False)
@@ -294,15 +294,6 @@ def _index_put_backward(ctx: Any, g: Tensor) -> Gradients:
             of_values = of_values.masked_fill(_is_lost(g, indices), 0.0)
         of_values = summed_to(of_values, ctx.shape)
     return of_x, None, of_values, None
-
-
-def _of_one_shape(indices: list[Tensor | None]) -> list[Tensor | None]:
-    """Numbers broadcast: tensors without data lose a dimension where one of them has none."""
-    numbers = [one for one in indices if one is not None and one.dtype not in (torch.bool, torch.uint8)]
-    if len(numbers) < 2 or len(numbers) < sum(one is not None for one in indices):
-        return indices
-    expanded = iter(torch.broadcast_tensors(*numbers))
-    return [None if one is None else next(expanded) for one in indices]
 
 
 def _is_lost(g: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
