@@ -42,6 +42,7 @@ tests tests/test_emulator.py tests/test_bits.py
 # Of the reductions one type of floats on the CPU and on the emulator, where instrumented fibers are slow.
 tests tests/test_reductions_bits.py -k "float32 or layout"
 tests tests/test_emulated_reductions.py -k "float32 and not 1030 and not 1024"
+tests tests/test_scatter_bits.py -k "every_pattern and float32"
 
 # Faults of three kinds, one in each place that must be watched: CPU code, a fiber's memory, a fiber's arithmetic.
 echo "sanitize: planted faults"
