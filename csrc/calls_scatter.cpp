@@ -53,8 +53,8 @@ bool is_covered(const at::Tensor& x, int64_t dim, const at::Tensor& index, const
 
 // index_add(x, dim, index, source, alpha, order, offsets)
 PyObject* call_index_add(PyObject*, PyObject* const* args, Py_ssize_t count) {
-  using Schema = at::Tensor(const at::Tensor&, int64_t, const at::Tensor&, const at::Tensor&, const at::Scalar&,
-                            at::TensorList);
+  using Schema =
+      at::Tensor(const at::Tensor&, int64_t, const at::Tensor&, const at::Tensor&, const at::Scalar&, at::TensorList);
   static const auto op = find<Schema>("detprobe::index_add");
   if (!ordinary(count, 7)) Py_RETURN_NONE;
   Dims dim;

@@ -56,8 +56,8 @@ void own_column(const OwnerJob& job, int64_t batch) {
   std::vector<uint8_t> counts(job.counted ? job.rows : 0, 0);  // records of each row, modulo 256
   Towers<A> towers(1);
   const auto add = job.counted ? add_column<A, Scaled, Near, true> : add_column<A, Scaled, Near, false>;
-  const int64_t added = add(job.index, job.records, static_cast<uint64_t>(job.rows), from, stride, alpha, to,
-                            counts.data(), &towers);
+  const int64_t added =
+      add(job.index, job.records, static_cast<uint64_t>(job.rows), from, stride, alpha, to, counts.data(), &towers);
   if (added < job.records) {
     *job.bad = added;
     return;
