@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError, NotAvailableError
 from detprobe.probe_report import ProbeReport, ProbeReports
+from detprobe.probes import _atomic_add, _conv
 from detprobe.probes._common import DEVICES, Progress, check_device, ticking
 
 __all__ = ["PROBES", "Probe", "run_all"]
@@ -27,7 +28,10 @@ class Probe(NamedTuple):
     """(device, progress) -> report, in a few seconds."""
 
 
-PROBES: tuple[Probe, ...] = ()
+PROBES: tuple[Probe, ...] = (
+    Probe("atomic_add", ("cpu", "cuda", "emulator"), _atomic_add.quick),
+    Probe("conv", ("cpu", "cuda"), _conv.quick),
+)
 
 
 def run_all(
