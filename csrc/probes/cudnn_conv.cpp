@@ -4,7 +4,7 @@
 #include <dlfcn.h>
 
 #include <array>
-#include <iterator>
+#include <cstring>
 #include <utility>
 
 namespace detprobe::probes {
@@ -32,14 +32,12 @@ class Library {
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
 
-  // cuDNN's name of the error and, where it has one, its own sentence.
+  // cuDNN's name of the error and, where it has one, the first line of what it adds: the rest is a log.
   std::string said(Status status) const {
-    std::string words = call.GetErrorString(status);
     std::array<char, 512> detail{};
-    call.GetLastErrorString(detail.data(), detail.size());
-    detail.back() = '\0';
-    if (detail[0] != '\0') words += std::string(" (") + detail.data() + ")";
-    return words;
+    call.GetLastErrorString(detail.data(), detail.size() - 1);
+    const std::string more(detail.data(), std::strcspn(detail.data(), "\n"));
+    return call.GetErrorString(status) + (more.empty() ? more : " (" + more + ")");
   }
 
   void check(Status status, const char* doing) const {

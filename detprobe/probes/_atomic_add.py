@@ -26,6 +26,7 @@ from detprobe.probes._common import (
     ticking,
     untouched,
 )
+from detprobe.probes._memory import out_of_memory
 from detprobe.probes._native import TYPES, emulated, emulator, native
 from detprobe.probes._spread import Spread, spread, ulps
 from detprobe.result import bound
@@ -107,8 +108,8 @@ def atomic_add(
                 ladder.append(
                     (what, size, places, kind, _race(where, size, places, kind, min(runs, _LADDER_RUNS), seed))
                 )
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "allocate" not in str(error) and "memory" not in str(error):
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
                 raise
             raise NotAvailableError(f"n: {n} numbers do not fit into the memory of {where}: take fewer") from None
     return _report(writer, raced, fixed, exact, ladder)

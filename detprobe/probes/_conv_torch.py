@@ -21,6 +21,7 @@ import torch
 
 from detprobe.errors import DetprobeError, NotAvailableError
 from detprobe.probes._conv_problems import OPERATIONS, ConvProblem
+from detprobe.probes._memory import out_of_memory
 from detprobe.probes._spread import Spread, spread
 
 __all__ = ["Observed", "Setting", "cpu_settings", "cuda_settings", "elsewhere", "observe"]
@@ -125,10 +126,9 @@ def observe(
                         torch.cuda.synchronize()
                     seconds.append(time.perf_counter() - start)
                     results.append(result.cpu().contiguous())
-        except torch.OutOfMemoryError:
-            yield Observed(*about, None, None, "out of memory"), None
-        except RuntimeError as error:  # NotImplementedError is one
-            yield Observed(*about, None, None, f"not supported: {str(error).splitlines()[0]}"), None
+        except (RuntimeError, MemoryError) as error:  # NotImplementedError is one
+            says = "out of memory" if out_of_memory(error) else f"not supported: {str(error).splitlines()[0]}"
+            yield Observed(*about, None, None, says), None
         else:
             yield Observed(*about, spread(results), min(seconds[1:])), results[0]
 

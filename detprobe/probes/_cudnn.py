@@ -18,6 +18,7 @@ import torch
 from detprobe import bits
 from detprobe.errors import NotAvailableError
 from detprobe.probes._conv_problems import OPERATIONS, ConvProblem
+from detprobe.probes._memory import out_of_memory
 from detprobe.probes._native import native
 from detprobe.probes._spread import Spread, spread
 
@@ -193,10 +194,9 @@ def _try(
             seconds.append(time.perf_counter() - start)
             results.append(out)
         return row(plan.workspace, spread(results), min(seconds), ""), results[0]
-    except torch.OutOfMemoryError:
-        return row(plan.workspace, None, None, "out of memory"), None
-    except native().CudnnError as error:
-        return row(plan.workspace, None, None, f"failed: {error}"), None
+    except (RuntimeError, MemoryError) as error:  # CudnnError is one, and so is what CUDA says
+        says = "out of memory" if out_of_memory(error) else f"failed: {str(error).splitlines()[0]}"
+        return row(plan.workspace, None, None, says), None
 
 
 class _Gathered:
