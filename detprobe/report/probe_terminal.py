@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
@@ -67,7 +68,10 @@ def _figure(figure: Figure) -> RenderableType:
         return _histogram(figure)
     if isinstance(figure, Bars):
         return _bars(figure)
-    return Text("\n".join(tree_lines(figure.tree)))
+    lines = [
+        Padding(Text(line.lstrip()), (0, 0, 0, len(line) - len(line.lstrip()))) for line in tree_lines(figure.tree)
+    ]
+    return Group(*lines)
 
 
 def _histogram(figure: Histogram) -> Grid:
