@@ -61,6 +61,7 @@ def test_how_far_it_moved_is_told() -> None:
         ("nothing changed", 2, 1, "same", 0.0, 0),
         ("1 instead of 2", 2, 1, "moved", 100.0, 1),
         ("4 instead of 2", 2, 1, "moved", 100.0, 2),
+        ("nothing changed, again", 2, 1, "same", 0.0, 0),
     ]
 
 
@@ -75,6 +76,19 @@ def test_an_op_that_alternates_between_two_results_is_counted() -> None:
     report = environment_sensitivity(alternating, inputs=torch.ones(4), runs=6, axes=["threads"])
     assert report.tables[0].rows[0][2:] == (6, 2, "varies", 25.0, 3)
     assert "2 distinct results of 6 runs" in report.findings[0]
+
+
+def test_what_is_rare_without_any_change_is_not_laid_at_the_door_of_one() -> None:
+    calls = itertools.count()
+    # Another result in both runs on the first other thread count, and in one of those with nothing changed at the end.
+    planted = {2, 3, 7}
+    report = environment_sensitivity(
+        lambda x: x + STEP * (next(calls) in planted), inputs=torch.ones(4), runs=2, axes=["threads"]
+    )
+    assert [row[4] for row in report.tables[0].rows] == ["same", "moved", "same", "varies"]
+    assert report.free
+    assert "It does not repeat" in report.findings[0]
+    assert "thread count moves it" not in str(report)
 
 
 def test_a_load_that_moves_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

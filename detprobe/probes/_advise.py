@@ -68,7 +68,7 @@ def advise(device: str | torch.device | None = None, *, progress: bool | Progres
             tick(at, len(questions), "settings")
             rows.append(question())
     loose = [row for row in rows if row.free]
-    findings = [f"{row.setting} ({row.value}) leaves freedom: {row.evidence}. Set {row.fix}." for row in loose]
+    findings = [f"The {row.setting} ({row.value}) leaves freedom: {row.evidence}. Set {row.fix}." for row in loose]
     columns = (*map(Column, ("setting", "now", "free", "evidence", "to set")), Column("cost", "x time", 2))
     return writer.report(
         free=bool(loose),
@@ -97,6 +97,7 @@ def cost(run: Run, setting: Setting) -> float:
 
 
 def _seconds(run: Run) -> float:
+    run()  # after a switch the first one pays for it: threads are started, plans are made
     start = time.perf_counter()
     result = run()
     for tensor in result if isinstance(result, tuple) else (result,):
@@ -119,6 +120,10 @@ def _far(found: Outcomes) -> str:
 
 def _distinct(found: Outcomes) -> str:
     return f"{found.distinct} distinct result{'s' if found.distinct > 1 else ''} of {found.runs}"
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 # What is run: small, and large enough that kernels use their threads.
@@ -176,12 +181,10 @@ def thread_count(run: Run | None = None) -> Advice:
     other = 1 if now > 1 else 2
     here, there = compared(run, functools.partial(threads, other))
     free = there.verdict != "same" or here.distinct > 1
-    what = "layer_norm's weight gradient"
-    said = (
-        f"{what}: {_far(there)} from that of {other} threads" if free else f"{what}: the same bits on {other} threads"
-    )
-    fix = f"torch.set_num_threads({now}) wherever it runs, or 1" if free else ""
-    return Advice("torch.get_num_threads()", str(now), free, said, fix, cost(run, lambda: threads(1)) if free else None)
+    seen = f"{_far(there)} from that" if there.verdict != "same" else "the same bits"
+    said = f"layer_norm's weight gradient: {_distinct(here)}; {seen} on {_threads(other)}"
+    fix = f"torch.set_num_threads(1), or {now} wherever it runs" if free else ""
+    return Advice("thread count", str(now), free, said, fix, cost(run, lambda: threads(1)) if free else None)
 
 
 @contextmanager
@@ -203,15 +206,15 @@ def deterministic_algorithms(run: Run | None = None, *, device: str = "cpu") -> 
     if free:
         said += f"; {fixed.distinct} with the flag"
     now = read(torch.are_deterministic_algorithms_enabled)
-    fix = "torch.use_deterministic_algorithms(True), or detprobe.deterministic()" if free else ""
+    fix = "detprobe.deterministic(), or torch.use_deterministic_algorithms(True)" if free else ""
     price = cost(run, lambda: deterministic(True)) if free else None
-    return Advice("torch.use_deterministic_algorithms", now, free, said, fix, price)
+    return Advice("deterministic algorithms", now, free, said, fix, price)
 
 
 def onednn(run: Run | None = None) -> Advice:
     """Do convolutions repeat, and on another number of threads?"""
     run = run or convolution()
-    name = "torch.backends.mkldnn.enabled"
+    name = "oneDNN"
     now = read(lambda: torch.backends.mkldnn.enabled)
     if not torch.backends.mkldnn.is_available():
         return Advice(name, "not built", False, "torch was built without oneDNN", "", None)
@@ -219,8 +222,8 @@ def onednn(run: Run | None = None) -> Advice:
     other = 1 if count > 1 else 2
     here, there = compared(run, functools.partial(threads, other))
     free = here.distinct > 1 or there.verdict != "same"
-    said = f"conv2d and its gradients: {_distinct(here)}; "
-    said += f"{_far(there)} from {other} threads" if there.verdict != "same" else f"the same bits on {other} threads"
+    seen = f"{_far(there)} from those" if there.verdict != "same" else "the same bits"
+    said = f"conv2d and its gradients: {_distinct(here)}; {seen} on {_threads(other)}"
     if not free:
         return Advice(name, now, free, said, "", None)
     off = functools.partial(torch.backends.mkldnn.flags, enabled=False)
@@ -229,8 +232,10 @@ def onednn(run: Run | None = None) -> Advice:
         with threads(other):
             moved = gather(run, _RUNS, base)
     if base.distinct == 1 and moved.verdict == "same":
-        return Advice(name, now, free, f"{said}; none of that without", f"{name} = False", cost(run, off))
-    return Advice(name, now, free, f"{said}, and without it", f"torch.set_num_threads({count}) wherever it runs", None)
+        return Advice(
+            name, now, free, f"{said}; none of that without", "torch.backends.mkldnn.enabled = False", cost(run, off)
+        )
+    return Advice(name, now, free, f"{said}, and without it", f"torch.set_num_threads({count}) everywhere", None)
 
 
 # CUDA's settings.
@@ -256,21 +261,21 @@ def cudnn_deterministic(device: str, run: Run | None = None) -> Advice:
     price = cost(run, lambda: cudnn_flags(deterministic=True)) if free else None
     fix = "torch.backends.cudnn.deterministic = True" if free else ""
     now = read(lambda: torch.backends.cudnn.deterministic)
-    return Advice("torch.backends.cudnn.deterministic", now, free, said, fix, price)
+    return Advice("cuDNN deterministic", now, free, said, fix, price)
 
 
 def cudnn_benchmark(device: str, run: Run | None = None) -> Advice:
     """With it cuDNN times its algorithms and takes the fastest, which need not be the same one in the next process."""
     run = run or convolution(device)
     on = torch.backends.cudnn.benchmark
-    found, other = compared(run, lambda: cudnn_flags(benchmark=not on))
+    _, other = compared(run, lambda: cudnn_flags(benchmark=not on))
     free = on and other.verdict != "same"
     said = f"conv2d and its gradients: {_far(other)} from those with it {'off' if on else 'on'}"
     if other.verdict == "same":
         said = "conv2d and its gradients: the same bits with it on and off"
     price = cost(run, lambda: cudnn_flags(benchmark=False)) if free else None
     fix = "torch.backends.cudnn.benchmark = False" if free else ""
-    return Advice("torch.backends.cudnn.benchmark", "on" if on else "off", free, said, fix, price)
+    return Advice("cuDNN benchmark", "on" if on else "off", free, said, fix, price)
 
 
 @contextmanager
@@ -294,7 +299,7 @@ def workspace(device: str, run: Run | None = None) -> Advice:
     free = found.distinct > 1
     fix = "CUBLAS_WORKSPACE_CONFIG=:4096:8 before Python starts" if free else ""
     said = f"mm beside another stream: {_distinct(found)}"
-    return Advice("CUBLAS_WORKSPACE_CONFIG", value or "not set", free, said, fix, None)
+    return Advice("cuBLAS workspace", value or "not set", free, said, fix, None)
 
 
 def _product_beside(device: str) -> Run:
