@@ -92,8 +92,8 @@ class Histogram:
         else:
             step = (high - low) / bins
             edges = [low + i * step for i in range(bins)] + [high]
-            if not _rising(edges):  # equal, or too close to be split
-                edges = [math.nextafter(low, -math.inf), math.nextafter(high, math.inf)]
+        if not _rising(edges):  # equal, or too close to be split
+            edges = [math.nextafter(low, -math.inf), math.nextafter(high, math.inf)]
         places = Counter(max(0, sum(value >= edge for edge in edges[:-1]) - 1) for value in found)
         counts = tuple(places[i] for i in range(len(edges) - 1))
         return cls(title, unit, tuple(edges), counts, tuple(marks))

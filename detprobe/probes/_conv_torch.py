@@ -1,15 +1,12 @@
 """torch's own convolutions under the settings that choose their algorithm.
 
 cudnn.benchmark remembers what it chose for as long as the process lives, so on a GPU each setting gets a process of its
-own: `python -m detprobe.probes._conv_torch` reads a request from stdin, and writes results to a folder.
+own, which leaves its results in a folder.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,12 +16,13 @@ from typing import Any
 
 import torch
 
-from detprobe.errors import DetprobeError, NotAvailableError
+from detprobe.errors import NotAvailableError
 from detprobe.probes._conv_problems import OPERATIONS, ConvProblem
+from detprobe.probes._fresh import ask
 from detprobe.probes._memory import out_of_memory
 from detprobe.probes._spread import Spread, spread
 
-__all__ = ["Observed", "Setting", "cpu_settings", "cuda_settings", "elsewhere", "observe"]
+__all__ = ["Observed", "Setting", "answer", "cpu_settings", "cuda_settings", "elsewhere", "observe"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +151,7 @@ def elsewhere(
     """What `observe` gives, from a fresh process that has at most `limit` seconds.
 
     Raises:
-        NotAvailableError: that process failed or took too long; the last line that it wrote is in the text.
+        NotAvailableError: that process failed or took too long.
     """
     with tempfile.TemporaryDirectory() as folder:
         request = {
@@ -165,47 +163,36 @@ def elsewhere(
             "seed": seed,
             "folder": folder,
         }
-        command = [sys.executable, "-m", "detprobe.probes._conv_torch"]
         try:
-            done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=limit)
-        except subprocess.TimeoutExpired:
-            raise NotAvailableError(f"torch's convolutions with {setting.name} took more than {limit:g} s") from None
-        if done.returncode != 0:
-            said = (done.stderr.strip().splitlines() or ["no words"])[-1]
-            raise NotAvailableError(f"torch's convolutions with {setting.name} failed in their own process: {said}")
-        found = []
-        for at, raw in enumerate(json.loads(Path(folder, "rows.json").read_text(encoding="utf-8"))):
-            raw["seen"] = None if raw["seen"] is None else Spread(**raw["seen"])
-            row = Observed(**raw)
+            rows = ask(f"{__name__}:answer", request, {}, limit=limit)
+        except NotAvailableError as error:
+            raise NotAvailableError(f"torch's convolutions with {setting.name}: {error}") from None
+        found: list[tuple[Observed, torch.Tensor | None]] = []
+        for at, raw in enumerate(rows):
+            row = Observed(**{**raw, "seen": None if raw["seen"] is None else Spread(**raw["seen"])})
             result = torch.load(Path(folder, f"{at}.pt"), weights_only=True) if row.seen is not None else None
             found.append((row, result))
         return found
 
 
-def _answer(request: dict[str, Any]) -> None:
-    setting = Setting(**request["setting"])
-    folder = Path(request["folder"])
+def answer(
+    *,
+    problems: list[dict[str, Any]],
+    dtypes: list[str],
+    setting: dict[str, Any],
+    device: str,
+    runs: int,
+    seed: int,
+    folder: str,
+) -> list[dict[str, Any]]:
+    """What `elsewhere` asks for: the rows as plain data, their first results by number in the folder."""
     rows: list[dict[str, Any]] = []
-    for raw in request["problems"]:
+    for raw in problems:
         problem = ConvProblem(**{**raw, "size": tuple(raw["size"]), "kernel": tuple(raw["kernel"])})
-        for name in request["dtypes"]:
-            found = observe(
-                problem,
-                getattr(torch, name),
-                setting,
-                device=request["device"],
-                runs=request["runs"],
-                seed=request["seed"],
-            )
-            for row, result in found:
+        for name in dtypes:
+            dtype = getattr(torch, name)
+            for row, result in observe(problem, dtype, Setting(**setting), device=device, runs=runs, seed=seed):
                 if result is not None:
-                    torch.save(result, folder / f"{len(rows)}.pt")
+                    torch.save(result, Path(folder, f"{len(rows)}.pt"))
                 rows.append(asdict(row))
-    (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    try:
-        _answer(json.load(sys.stdin))
-    except DetprobeError as error:
-        sys.exit(str(error))
+    return rows

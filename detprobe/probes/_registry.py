@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError, NotAvailableError
 from detprobe.probe_report import ProbeReport, ProbeReports
-from detprobe.probes import _atomic_add, _conv
+from detprobe.probes import _atomic_add, _conv, _quick
+from detprobe.probes._advise import advise
 from detprobe.probes._common import DEVICES, Progress, check_device, ticking
+from detprobe.probes._gemm import gemm
 
 __all__ = ["PROBES", "Probe", "run_all"]
 
@@ -28,9 +30,15 @@ class Probe(NamedTuple):
     """(device, progress) -> report, in a few seconds."""
 
 
+_HERE = ("cpu", "cuda")
+
 PROBES: tuple[Probe, ...] = (
-    Probe("atomic_add", ("cpu", "cuda", "emulator"), _atomic_add.quick),
-    Probe("conv", ("cpu", "cuda"), _conv.quick),
+    Probe("atomic_add", DEVICES, _atomic_add.quick),
+    Probe("conv", _HERE, _conv.quick),
+    Probe("gemm", _HERE, lambda device, progress: gemm(device=device, runs=3, progress=progress)),
+    Probe("reduction_order", _HERE, _quick.orders),
+    Probe("environment_sensitivity", _HERE, _quick.sensitivities),
+    Probe("advise", _HERE, lambda device, progress: advise(device, progress=progress)),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
@@ -16,6 +17,7 @@ from detprobe.report.wording import clean
 __all__ = ["view", "view_all"]
 
 _WIDEST = 40  # columns of the longest bar
+_WORD = 28  # columns within which a word of a cell is not broken
 
 
 def view(report: ProbeReport) -> Group:
@@ -54,8 +56,13 @@ def _table(table: Table) -> Grid:
     grid = plain_table()
     for at, column in enumerate(table.columns):
         right = wording.is_numeric(table, at)
+        words = [word for row in table.rows for word in wording.cell(row[at], column).split()]
         grid.add_column(
-            Text(wording.head(column)), justify="right" if right else "left", no_wrap=right, overflow="fold"
+            Text(wording.head(column)),
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
+            min_width=min(_WORD, max(map(len, words), default=1)),
         )
     for row in table.rows:
         grid.add_row(*(Text(wording.cell(value, at)) for value, at in zip(row, table.columns, strict=True)))
@@ -67,7 +74,10 @@ def _figure(figure: Figure) -> RenderableType:
         return _histogram(figure)
     if isinstance(figure, Bars):
         return _bars(figure)
-    return Text("\n".join(tree_lines(figure.tree)))
+    lines = [
+        Padding(Text(line.lstrip()), (0, 0, 0, len(line) - len(line.lstrip()))) for line in tree_lines(figure.tree)
+    ]
+    return Group(*lines)
 
 
 def _histogram(figure: Histogram) -> Grid:
