@@ -136,10 +136,11 @@ struct Calls {
   Status (*BackendExecute)(Handle, RawDescriptor plan, RawDescriptor pack);
 };
 
-#define DETPROBE_CUDNN_CALLS(X)                                                                                  \
-  X(GetVersion)                                                                                                  \
-  X(GetErrorString)                                                                                              \
-  X(GetLastErrorString) X(Create) X(Destroy) X(SetStream) X(BackendCreateDescriptor) X(BackendDestroyDescriptor) \
-      X(BackendFinalize) X(BackendSetAttribute) X(BackendGetAttribute) X(BackendExecute)
+// clang-format off
+#define DETPROBE_CUDNN_CALLS(X) \
+  X(GetVersion) X(GetErrorString) X(GetLastErrorString) X(Create) \
+  X(Destroy) X(SetStream) X(BackendCreateDescriptor) X(BackendDestroyDescriptor) \
+  X(BackendFinalize) X(BackendSetAttribute) X(BackendGetAttribute) X(BackendExecute)
+// clang-format on
 
 }  // namespace detprobe::probes::cudnn

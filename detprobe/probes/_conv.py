@@ -230,17 +230,19 @@ def _settings_findings(found: Sequence[tuple[Observed, Cell, Cell]]) -> tuple[li
         return ["torch's convolution gave no result under any setting."], False
     moved = [row for row, seen in ran if seen.distinct > 1]
     runs = ran[0][1].runs
-    said = [f"torch's convolution: {len(moved)} of {len(ran)} combinations gave more than one result in {runs} runs."]
     first = ran[0][0].setting
-    other = False
+    said = []
     for setting in dict.fromkeys(row.setting for row, _ in ran if row.setting != first):
         mine = [(ulp, relative) for row, ulp, relative in found if row.setting == setting and row.seen is not None]
         differ = [relative for ulp, relative in mine if ulp != 0]
-        other = other or bool(differ)
-        most = max((relative for relative in differ if isinstance(relative, float)), default=None)
-        apart = f", up to {most:.2g} of the largest element" if most is not None else ""
-        said.append(f"{setting}: other bits than with {first} in {len(differ)} of {len(mine)} operations{apart}.")
-    return said, other or bool(moved)
+        if differ:
+            most = max((relative for relative in differ if isinstance(relative, float)), default=None)
+            apart = f", up to {most:.2g} of the largest element" if most is not None else ""
+            said.append(f"{setting}: other bits than with {first} in {len(differ)} of {len(mine)} operations{apart}.")
+    headline = f"torch's convolution: {len(moved)} of {len(ran)} combinations gave more than one result in {runs} runs"
+    others = len({row.setting for row, _ in ran}) - 1
+    headline += f"; {len(said)} of {others} other settings gave other bits than {first}." if others else "."
+    return [headline, *said], bool(said or moved)
 
 
 def cpu_report(writer: Writer, found: Sequence[tuple[Observed, Cell, Cell]]) -> ProbeReport:
