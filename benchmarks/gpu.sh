@@ -14,10 +14,11 @@ minutes=9
 usage() { sed -n '2,8s/^# \?//p' "$0" >&2; exit 2; }
 while (($#)); do
   case $1 in
-    --only) only="${2:?$(usage)}" && shift 2 ;;
-    --minutes) minutes="${2:?$(usage)}" && shift 2 ;;
+    --only) (($# > 1)) || usage; only=$2 ;;
+    --minutes) (($# > 1)) || usage; minutes=$2 ;;
     *) usage ;;
   esac
+  shift 2
 done
 for name in ${only//,/ }; do
   [[ " ${parts[*]} " == *" $name "* ]] || { echo "gpu.sh: no part is called $name: one of ${parts[*]}" >&2; exit 2; }
