@@ -223,18 +223,30 @@ def test_files_hold_the_reports_and_json_alone_goes_to_stdout(
     assert main(["probe", "--device", "cpu", "--json", str(tmp_path / "no" / "r.json")]) == 2
 
 
-def test_the_command_runs_a_real_probe_and_lists_all(tmp_path: Path) -> None:
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
-        line = [sys.executable, "-m", "detprobe", "probe", *arguments]
-        return subprocess.run(line, env=env, capture_output=True, text=True, timeout=120, check=False)
-
-    done = command("reduction_order", "--device", "cpu")
+def test_the_command_runs_a_real_probe() -> None:
+    env = {**os.environ, "OMP_NUM_THREADS": "2", "CUDA_VISIBLE_DEVICES": ""}
+    line = [sys.executable, "-m", "detprobe", "probe", "reduction_order", "--device", "cpu"]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stderr
-    assert "torch.sum adds in another order on 2, 4 threads" in done.stdout.replace("\n", " ")
-    assert "detprobe.ops.sum has one order, on 1, 2, 4 threads" in done.stdout
-    assert [line.split()[0] for line in command("--list").stdout.splitlines()] == [p.name for p in _registry.PROBES]
-    absent = command("--device", "cuda")
-    assert absent.returncode == 3
-    assert absent.stderr.startswith("detprobe: device cuda: this machine has no GPU")
-    assert len(absent.stderr.splitlines()) == 1
+    said = " ".join(done.stdout.split())
+    assert "torch.sum: another order on 2 threads: 32 elements" in said
+    assert "torch.sum of every second element: another order than that of a dense tensor" in said
+    assert "detprobe.ops.sum: one order, on 1, 2 threads" in said
+    assert "detprobe.ops.sum of every second element: the order of a dense tensor" in said
+
+
+def test_the_command_lists_the_probes(capsys: pytest.CaptureFixture[str]) -> None:
+    from detprobe.cli import main
+
+    assert main(["probe", "--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [p.name for p in _registry.PROBES]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_sentence_and_3(capsys: pytest.CaptureFixture[str]) -> None:
+    from detprobe.cli import main
+
+    assert main(["probe", "--device", "cuda"]) == 3
+    said = capsys.readouterr().err
+    assert said.startswith("detprobe: device cuda: this machine has no GPU")
+    assert len(said.splitlines()) == 1
