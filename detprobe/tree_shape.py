@@ -16,7 +16,8 @@ class Fold:
     """A subtree: `count` parts of one shape, or `parts` that are unlike."""
 
     kind: str
-    """"element", "chain" (one after the other), "pairs" (a balanced tree), "fused" (one step of several terms)."""
+    """"element", "chain" (one after the other), "pairs" (a balanced tree), "fused" (one step of several terms), "steps"
+    (a chain of those: each of `count` steps adds up to `step` elements to the sum of all before)."""
     first: int
     """The smallest element."""
     size: int
@@ -52,13 +53,30 @@ class _Folder:
         if not children:
             return Fold("element", number, 1)
         if len(children) > 2:
-            return self._of("fused", children)
+            return self._steps_of(number) or self._of("fused", children)
         a, b = children
         if self._shape[a] == self._shape[b]:
             return self._pairs(a, b)
         if self._size[a] == self._size[b]:
             return Fold("pairs", self._first[number], self._size[number], parts=(self.fold(a), self.fold(b)))
         return self._of("chain", self._links(number))
+
+    def _steps_of(self, number: int) -> Fold | None:
+        """The chain of an accumulator that takes up several elements in each step; None where it is none."""
+        widths = []
+        at = number
+        while True:
+            children = sorted(self._tree.children(at), key=self._size.__getitem__)
+            taken = [child for child in children if child < self._tree.n]
+            if _even(sorted(taken)) != 1 or len(children) - len(taken) > 1:
+                return None
+            widths.append(len(taken))
+            if len(children) == len(taken):
+                break
+            at = children[-1]
+        if len(widths) < 2:
+            return None
+        return Fold("steps", self._first[number], self._size[number], len(widths), max(widths))
 
     def _links(self, number: int) -> list[int]:
         """What is added one after the other, the first one first."""
@@ -67,7 +85,9 @@ class _Folder:
             children = sorted(self._tree.children(number), key=self._size.__getitem__)
             if len(children) != 2 or self._shape[children[0]] == self._shape[children[1]]:
                 if len(children) == 2 and self._shape[children[0]] == self._shape[links[-1]]:
-                    links += sorted(children, key=self._first.__getitem__, reverse=True)
+                    # Which of the two came first nobody can tell: the one that is in line with the third.
+                    upwards = self._first[links[-1]] > min(self._first[child] for child in children)
+                    links += sorted(children, key=self._first.__getitem__, reverse=upwards)
                 else:
                     links.append(number)
                 return links[::-1]
@@ -111,6 +131,8 @@ def sentence(what: Fold) -> str:
     """In one line: "8 lanes added pairwise, each one after the other over 32 elements, 8 apart"."""
     if what.kind == "element":
         return f"x[{what.first}]"
+    if what.kind == "steps":
+        return f"{what.count} steps, of which each adds up to {what.step} elements to the sum of those before at once"
     how = _HOW[what.kind]
     if what.parts:
         return f"{len(what.parts)} unlike parts, {how}"

@@ -19,6 +19,7 @@ import detprobe
 from detprobe.errors import ArgumentTypeError, ArgumentValueError, NotAvailableError
 from detprobe.probes import SumTree, reduction_order
 from detprobe.probes._recover import misfit
+from detprobe.tree_shape import fold, lines, sentence
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 33, 64, 100, 256)
 KNOWN: dict[str, Callable[[list[Any]], Any]] = {
@@ -90,6 +91,32 @@ def test_a_tensor_cores_order_is_recovered_and_its_width_is_told(cutting: bool) 
     assert same(report.tree, nested)
     assert report.tree.widest == 9
     assert "additions of up to 9 terms" in str(report)
+    assert "8 steps, of which each adds up to 8 elements to the sum of those before at once" in report.findings[0]
+
+
+@pytest.mark.parametrize(
+    ("nested", "said"),
+    [
+        (S.chain(list(range(50))), "one after the other over 50 elements"),
+        (S.chain(list(range(50))[::-1]), "one after the other over 50 elements, 1 apart, from the last to the first"),
+        (S.halves(list(range(64))), "pairwise over 64 elements"),
+        (S.lanes(list(range(64)), 4), "4 lanes, added pairwise, each one after the other over 16 elements, 4 apart"),
+        (S.blocks(list(range(64)), 16), "4 parts, 16 apart, added one after the other, each pairwise over 16 elements"),
+        (tuple(range(30)), "in one step over 30 elements"),
+        (((0, 2), (1, 3)), "pairwise over 4 elements, the halves first"),
+    ],
+)
+def test_what_is_regular_is_folded_into_a_sentence(nested: Any, said: str) -> None:
+    assert sentence(fold(SumTree.from_nested(nested))) == said
+
+
+@settings(max_examples=60, deadline=None)
+@given(S.orders(60, widest=4))
+def test_every_tree_can_be_folded_and_keeps_its_size(nested: Any) -> None:
+    tree = SumTree.from_nested(nested)
+    folded = fold(tree)
+    assert folded.size == tree.n
+    assert lines(folded)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 100, 128, 129, 136, 256, 300, 1000, 1025])

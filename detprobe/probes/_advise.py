@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ __all__ = ["Advice", "advise", "compared", "cost", "cpu_questions", "cuda_questi
 
 _QUESTION = "Which of the settings of now leave the order of additions free on this device?"
 _RUNS = 8
+_RACES = 40  # runs of what two threads race for: on a busy machine the same one often comes first
 _ROUNDS = 5  # of a timing; the fastest counts
 Run = Callable[[], Any]
 Setting = Callable[[], AbstractContextManager[Any]]
@@ -68,8 +69,8 @@ def advise(device: str | torch.device | None = None, *, progress: bool | Progres
             tick(at, len(questions), "settings")
             rows.append(question())
     loose = [row for row in rows if row.free]
-    findings = [f"The {row.setting} ({row.value}) leaves freedom: {row.evidence}. Set {row.fix}." for row in loose]
-    columns = (*map(Column, ("setting", "now", "free", "evidence", "to set")), Column("cost", "x time", 2))
+    findings = [f"{row.setting} ({row.value}) leaves freedom: {row.evidence}. To set: {row.fix}." for row in loose]
+    columns = (*map(Column, ("setting", "now", "free", "evidence", "to set")), Column("cost", "x", 2))
     return writer.report(
         free=bool(loose),
         findings=findings or ["None of the settings of now was seen to leave freedom."],
@@ -106,11 +107,11 @@ def _seconds(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def compared(run: Run, setting: Setting = nullcontext) -> tuple[Outcomes, Outcomes]:
+def compared(run: Run, setting: Setting, *, runs: int = _RUNS) -> tuple[Outcomes, Outcomes]:
     """Runs under the settings of now, and runs with one changed, against them."""
-    now = gather(run, _RUNS)
+    now = gather(run, runs)
     with setting():
-        other = gather(run, _RUNS, now)
+        other = gather(run, runs, now)
     return now, other
 
 
@@ -200,15 +201,15 @@ def deterministic(on: bool) -> Iterator[None]:
 def deterministic_algorithms(run: Run | None = None, *, device: str = "cpu") -> Advice:
     """Do sums into shared places repeat, and with the flag?"""
     run = run or scatter(device)
-    found, fixed = compared(run, lambda: deterministic(True))
+    found, fixed = compared(run, lambda: deterministic(True), runs=_RACES)
     free = found.distinct > 1
     said = f"index_put with accumulate: {_distinct(found)}, {_far(found)}" if free else f"index_put: {_distinct(found)}"
     if free:
         said += f"; {fixed.distinct} with the flag"
     now = read(torch.are_deterministic_algorithms_enabled)
-    fix = "detprobe.deterministic(), or torch.use_deterministic_algorithms(True)" if free else ""
+    fix = "detprobe.deterministic(), or torch's flag" if free else ""
     price = cost(run, lambda: deterministic(True)) if free else None
-    return Advice("deterministic algorithms", now, free, said, fix, price)
+    return Advice("deterministic flag", now, free, said, fix, price)
 
 
 def onednn(run: Run | None = None) -> Advice:
@@ -226,7 +227,7 @@ def onednn(run: Run | None = None) -> Advice:
     said = f"conv2d and its gradients: {_distinct(here)}; {seen} on {_threads(other)}"
     if not free:
         return Advice(name, now, free, said, "", None)
-    off = functools.partial(torch.backends.mkldnn.flags, enabled=False)
+    off = functools.partial(written, torch.backends.mkldnn, enabled=False)
     with off():
         base = gather(run, _RUNS)
         with threads(other):
@@ -255,10 +256,10 @@ def cuda_questions(device: str) -> list[Callable[[], Advice]]:
 
 def cudnn_deterministic(device: str, run: Run | None = None) -> Advice:
     run = run or convolution(device)
-    found, fixed = compared(run, lambda: cudnn_flags(deterministic=True))
+    found, fixed = compared(run, lambda: written(torch.backends.cudnn, deterministic=True))
     free = found.distinct > 1
     said = f"conv2d and its gradients: {_distinct(found)}" + (f"; {fixed.distinct} with the flag" if free else "")
-    price = cost(run, lambda: cudnn_flags(deterministic=True)) if free else None
+    price = cost(run, lambda: written(torch.backends.cudnn, deterministic=True)) if free else None
     fix = "torch.backends.cudnn.deterministic = True" if free else ""
     now = read(lambda: torch.backends.cudnn.deterministic)
     return Advice("cuDNN deterministic", now, free, said, fix, price)
@@ -268,27 +269,27 @@ def cudnn_benchmark(device: str, run: Run | None = None) -> Advice:
     """With it cuDNN times its algorithms and takes the fastest, which need not be the same one in the next process."""
     run = run or convolution(device)
     on = torch.backends.cudnn.benchmark
-    _, other = compared(run, lambda: cudnn_flags(benchmark=not on))
+    _, other = compared(run, lambda: written(torch.backends.cudnn, benchmark=not on))
     free = on and other.verdict != "same"
     said = f"conv2d and its gradients: {_far(other)} from those with it {'off' if on else 'on'}"
     if other.verdict == "same":
         said = "conv2d and its gradients: the same bits with it on and off"
-    price = cost(run, lambda: cudnn_flags(benchmark=False)) if free else None
+    price = cost(run, lambda: written(torch.backends.cudnn, benchmark=False)) if free else None
     fix = "torch.backends.cudnn.benchmark = False" if free else ""
     return Advice("cuDNN benchmark", "on" if on else "off", free, said, fix, price)
 
 
 @contextmanager
-def cudnn_flags(**wanted: bool) -> Iterator[None]:
-    """One by one: `torch.backends.cudnn.flags` also writes allow_tf32, which torch may refuse to read back."""
-    before = {name: getattr(torch.backends.cudnn, name) for name in wanted}
+def written(owner: Any, **wanted: bool) -> Iterator[None]:
+    """These attributes alone: torch's own `flags()` also write allow_tf32, which they may refuse or warn about."""
+    before = {name: getattr(owner, name) for name in wanted}
     try:
         for name, value in wanted.items():
-            setattr(torch.backends.cudnn, name, value)
+            setattr(owner, name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(torch.backends.cudnn, name, value)
+            setattr(owner, name, value)
 
 
 def workspace(device: str, run: Run | None = None) -> Advice:

@@ -159,7 +159,7 @@ def _is_free(table: Table) -> bool:
 
 
 def _findings(tables: Sequence[Table]) -> list[str]:
-    said = []
+    said, fine = [], []
     for table in tables:
         other = [row for row in table.rows if row[4] != "same"]
         if other:
@@ -171,8 +171,8 @@ def _findings(tables: Sequence[Table]) -> list[str]:
                 f"at {worst[0]}, {worst[1]}."
             )
         else:
-            said.append(f"{table.title}: the same bits in all {len(table.rows)} cases.")
-    return said
+            fine.append(f"{table.title}: the same bits in all {len(table.rows)} cases.")
+    return said + fine
 
 
 def _check_sizes(sizes: Any) -> list[Size]:

@@ -40,6 +40,7 @@ class _Full:
     def __init__(self, m: int, lost: Lost, keeps: Keeps) -> None:
         self._m, self._lost, self._keeps = m, lost, keeps
         self._nodes: list[tuple[int, ...]] = []
+        self._first = list(range(m))
         self._random = random.Random(0)
 
     def tree(self) -> SumTree:
@@ -52,7 +53,9 @@ class _Full:
         return {j: self._lost(pivot, j) for j in among if j != pivot}
 
     def _add(self, children: Sequence[int]) -> int:
-        self._nodes.append(tuple(children))
+        ordered = sorted(children, key=self._first.__getitem__)
+        self._nodes.append(tuple(ordered))
+        self._first.append(self._first[ordered[0]])
         return self._m + len(self._nodes) - 1
 
     def _over(self, pivot: int, counts: dict[int, int]) -> int:
@@ -127,10 +130,10 @@ def basic(m: int, lost: Lost) -> SumTree:
             joined.setdefault(a, {a}).add(b)
             joined.setdefault(b, {b}).add(a)
         for terms in {frozenset(terms) for terms in joined.values()}:
-            elements = [i for term in terms for i in members.get(term, ())]
+            elements = [i for term in terms for i in members[term]]
             if len(elements) != count or any(joined[term] != terms for term in terms):
                 raise NoTree(_NO_TREE)
-            nodes.append(tuple(sorted(terms)))
+            nodes.append(tuple(sorted(terms, key=lambda term: min(members[term]))))
             number = m + len(nodes) - 1
             members[number] = elements
             for i in elements:

@@ -17,7 +17,6 @@ from detprobe.report.wording import clean
 __all__ = ["view", "view_all"]
 
 _WIDEST = 40  # columns of the longest bar
-_WORD = 28  # columns within which a word of a cell is not broken
 
 
 def view(report: ProbeReport) -> Group:
@@ -56,13 +55,11 @@ def _table(table: Table) -> Grid:
     grid = plain_table()
     for at, column in enumerate(table.columns):
         right = wording.is_numeric(table, at)
-        words = [word for row in table.rows for word in wording.cell(row[at], column).split()]
         grid.add_column(
             Text(wording.head(column)),
             justify="right" if right else "left",
             no_wrap=right,
             overflow="fold",
-            min_width=min(_WORD, max(map(len, words), default=1)),
         )
     for row in table.rows:
         grid.add_row(*(Text(wording.cell(value, at)) for value, at in zip(row, table.columns, strict=True)))
