@@ -60,7 +60,7 @@ step build build env DETPROBE_CUDA=1 DETPROBE_ISA="${DETPROBE_ISA:-avx2}" "$pyth
 step environment build "$python" -m detprobe env
 step tests test "$python" -m pytest -q --maxfail=20 -p no:cacheprovider tests -k "cuda or gpu or bits or emulator"
 FINDINGS=1
-for probe in atomic_add conv gemm reduction_order environment_sensitivity; do
+for probe in atomic_add gemm reduction_order environment_sensitivity advise conv; do
   step "probe_$probe" probes "$python" -m detprobe probe "$probe" --device cuda --json "$out/probe_$probe.json" \
     --html "$out/probe_$probe.html"
 done

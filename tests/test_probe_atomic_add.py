@@ -12,6 +12,7 @@ import detprobe
 from detprobe import _emulator, _probes, probes
 from detprobe.errors import ArgumentTypeError, ArgumentValueError, NotAvailableError
 from detprobe.probes import _atomic_add
+from detprobe.probes._common import Writer
 from detprobe.probes._native import TYPES
 
 DTYPES = tuple(TYPES)
@@ -144,11 +145,15 @@ def test_one_number_is_one_result():
     assert re.match(r"3 sums of the same 1 float32 numbers gave one result: another one comes", report.findings[0])
 
 
-def test_sums_that_overflow_are_reported():
-    report = probes.atomic_add(n=3, bins=3, runs=2, device="cpu", dtype=torch.float64, ladders=False)
-    assert report.ok
-    raced = _atomic_add._race_on_cpu(torch.full((8,), 60000.0, dtype=torch.float16), 1, 2)
+def test_sums_that_overflow_are_reported_without_a_picture():
+    raced = _atomic_add._race_on_cpu(torch.full((64,), 60000.0, dtype=torch.float16), 1, 2)
     assert raced.sums.tolist() == [[np.inf], [np.inf]]
+    same = (raced.sums, 1e-3)
+    report = _atomic_add._report(Writer("atomic_add", "?", "cpu"), raced, same, same, [])
+    assert report.ok
+    assert [row["off exact"] for row in table(report, "results")] == [None] * 3
+    assert report.figures == ()
+    assert "atomic" in str(report)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // What the probe uses of cuDNN's backend API (cudnn_graph.h), declared here, so that it compiles without that header.
 //
-// Facts of cuDNN 9.19.0, and the same in every 9.x: types, values, signatures. `.ci/cudnn_api.cpp` includes the real
+// Facts of cuDNN 9.19.0: types, values, signatures. `.ci/cudnn_api.cpp` includes the real
 // header beside this one and compares them all. Enumerations of C cross as int.
 #pragma once
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,7 +15,7 @@ import torch
 from detprobe import ops
 from detprobe.checks import check_number
 from detprobe.errors import ArgumentValueError, NotAvailableError
-from detprobe.probe_report import Column, Histogram, ProbeReport, Table
+from detprobe.probe_report import Cell, Column, Histogram, ProbeReport, Table
 from detprobe.probes._arrival import alternations, arrival_order, kendall_tau
 from detprobe.probes._common import (
     Progress,
@@ -103,11 +103,9 @@ def atomic_add(
             fixed = _repeated(where, raced.x, bins, runs, seed, ops.sum)
             exact = _repeated(where, raced.x, bins, runs, seed, ops.exact_sum)
             ladder = []
-            for at, (what, size, places, kind) in enumerate(rungs):
-                tick(at + 2, len(rungs) + 2, f"by {what}")
-                ladder.append(
-                    (what, size, places, kind, _race(where, size, places, kind, min(runs, _LADDER_RUNS), seed))
-                )
+            for at, rung in enumerate(rungs):
+                tick(at + 2, len(rungs) + 2, f"by {rung[0]}")
+                ladder.append(_climbed(where, rung, min(runs, _LADDER_RUNS), seed))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -121,7 +119,10 @@ def quick(device: str, progress: Progress) -> ProbeReport:
     return atomic_add(n=n, device=device, runs=20, progress=progress)
 
 
-def _rungs(n: int, bins: int, dtype: torch.dtype) -> list[tuple[str, int, int, torch.dtype]]:
+_Rung = tuple[str, int, int, torch.dtype]
+
+
+def _rungs(n: int, bins: int, dtype: torch.dtype) -> list[_Rung]:
     """(what is varied, n, bins, dtype), each value once."""
     sizes = [size for size in (n // 256, n // 16, n) if size >= max(2, bins)]
     places = sorted({count for count in (1, 16, 256, 4096, bins) if count <= n})
@@ -130,6 +131,14 @@ def _rungs(n: int, bins: int, dtype: torch.dtype) -> list[tuple[str, int, int, t
         *(("bins", n, count, dtype) for count in places),
         *(("dtype", n, bins, kind) for kind in _LADDER_TYPES),
     ]
+
+
+def _climbed(where: str, rung: _Rung, runs: int, seed: int) -> tuple[Cell, ...]:
+    """A row of the ladders' table."""
+    what, n, bins, dtype = rung
+    raced = _race(where, n, bins, dtype, runs, seed)
+    s = spread(raced.sums)
+    return (what, n, bins, _name(dtype), s.runs, s.distinct, s.ulp, s.gap, 1e3 * raced.seconds)
 
 
 @dataclass(frozen=True)
@@ -258,7 +267,7 @@ def _report(
     raced: _Raced,
     fixed: tuple[torch.Tensor, float],
     exact: tuple[torch.Tensor, float],
-    ladder: list[tuple[str, int, int, torch.dtype, _Raced]],
+    ladder: Sequence[tuple[Cell, ...]],
 ) -> ProbeReport:
     seen = spread(raced.sums)
     true = exact[0][0]
@@ -344,11 +353,7 @@ def _arrival(raced: _Raced) -> tuple[Table, str]:
     return Table("order of arrival, successive runs compared", tuple(columns), (tuple(cells),)), said
 
 
-def _ladder_table(ladder: list[tuple[str, int, int, torch.dtype, _Raced]]) -> Table:
-    rows = []
-    for what, n, bins, dtype, raced in ladder:
-        s = spread(raced.sums)
-        rows.append((what, n, bins, _name(dtype), s.runs, s.distinct, s.ulp, s.gap, 1e3 * raced.seconds))
+def _ladder_table(rows: Sequence[tuple[Cell, ...]]) -> Table:
     columns = ("varied", "n", "bins", "dtype", "runs", "distinct")
     return Table(
         "ladders: one thing varied at a time",

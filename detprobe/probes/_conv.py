@@ -104,12 +104,11 @@ def conv(
 
 
 def quick(device: str, progress: Progress) -> ProbeReport:
-    """A form of a few seconds on a CPU, of a minute on a GPU, for `run_all`."""
-    chosen = (PROBLEMS[1], PROBLEMS[6])
+    """A form of a few seconds on a CPU, of a minute or two on a GPU, where engines are compiled, for `run_all`."""
     if device == "cpu":
-        small = [problem.with_batch(_CPU_BATCH) for problem in chosen]
+        small = [problem.with_batch(_CPU_BATCH) for problem in (PROBLEMS[1], PROBLEMS[6])]
         return conv(small, device=device, dtypes=[torch.float32], runs=3, progress=progress)
-    return conv(chosen, device=device, runs=5, progress=progress)
+    return conv(PROBLEMS[3:4], device=device, dtypes=[torch.float32, torch.float16], runs=5, progress=progress)
 
 
 def _several(name: str, values: Any) -> tuple[Any, ...]:
