@@ -60,15 +60,12 @@ class Histogram:
     """Values to compare with, by name: ("fixed order", 0.0)."""
 
     def __post_init__(self) -> None:
-        if (
-            len(self.edges) != len(self.counts) + 1
-            or not self.counts
-            or not _rising(self.edges)
-            or min(self.counts) < 0
-        ):
+        fits = len(self.edges) == len(self.counts) + 1 > 1 and min(self.counts) >= 0
+        finite = all(map(math.isfinite, (*self.edges, *(at for _, at in self.marks))))
+        if not fits or not finite or not _rising(self.edges):
             raise ArgumentValueError(
-                f"histogram {self.title!r:.80}: expected rising edges, one more than counts, got "
-                f"{len(self.edges)} edges and {len(self.counts)} counts"
+                f"histogram {self.title!r:.80}: expected finite, rising edges, one more than counts, and finite marks, "
+                f"got {len(self.edges)} edges and {len(self.counts)} counts"
             )
 
     @classmethod

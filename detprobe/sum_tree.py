@@ -33,14 +33,15 @@ class SumTree:
     nodes: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
-        used = bytearray(self.n + len(self.nodes) if self.n > 0 else 0)
+        below = sum(map(len, self.nodes))  # before anything is made of that size: n may come from a file
+        if self.n < 1 or below != self.n + len(self.nodes) - 1:
+            raise ArgumentValueError(f"not a summation tree: not every one of {self.n} elements is under the last sum")
+        used = bytearray(self.n + len(self.nodes))
         for k, children in enumerate(self.nodes):
             if len(children) < 2 or any(not 0 <= child < self.n + k or used[child] for child in children):
                 raise ArgumentValueError(f"not a summation tree: sum {self.n + k} cannot be of {children!r:.80}")
             for child in children:
                 used[child] = 1
-        if self.n < 1 or sum(used) != len(used) - 1:
-            raise ArgumentValueError(f"not a summation tree: not every one of {self.n} elements is under the last sum")
 
     @classmethod
     def from_plain(cls, raw: Any) -> SumTree:

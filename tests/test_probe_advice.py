@@ -114,7 +114,19 @@ def test_a_setting_that_torch_refuses_to_read_is_said_and_does_not_raise() -> No
     assert A.read(refuses) == "not readable (mix of the legacy and new APIs)"
     assert A.read(lambda: True) == "on"
     assert A.read(lambda: "ieee") == "ieee"
-    assert A.precision("cpu", "TF32 in matmul", "cuda", "matmul").free is False
+
+
+@pytest.mark.parametrize("op", ["matmul", "conv"])
+def test_a_precision_is_measured_and_is_no_freedom_of_order(op: str) -> None:
+    def rounding() -> torch.Tensor:
+        return torch.ones(4) * (1 + STEP * 5 * (torch._C._get_fp32_precision_getter("cuda", op) == "tf32"))
+
+    before = snapshot.snapshot()
+    row = A.tf32_precision("cpu", op, rounding)
+    assert not row.free
+    assert row.evidence.startswith("up to 5 ULP with it on and off")
+    assert A.tf32_precision("cpu", op, steady).evidence.startswith("the same bits with it on and off")
+    assert snapshot.moved(before, snapshot.snapshot()) == []
 
 
 def test_every_question_of_cuda_is_asked_and_can_be_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +137,10 @@ def test_every_question_of_cuda_is_asked_and_can_be_answered(monkeypatch: pytest
         "cuDNN deterministic",
         "cuDNN benchmark",
         "cuBLAS workspace",
-        "TF32 in matmul",
-        "TF32 in cuDNN convolutions",
+        "TF32, matmul",
+        "TF32, conv",
+        "fp16 reductions",
+        "bf16 reductions",
     ]
 
 

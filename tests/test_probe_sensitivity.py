@@ -327,7 +327,7 @@ def test_every_question_of_cuda_is_asked(dtype: torch.dtype) -> None:
 
 def test_the_switches_of_cuda_leave_what_they_found() -> None:
     before = snapshot.snapshot()
-    for switch in (_gemm_cuda.tf32(True), _gemm_cuda.reduced_precision("bf16", False)):
+    for switch in (_gemm_cuda.tf32("matmul", True), _gemm_cuda.reduced_precision("bf16", False)):
         with switch:
             pass
     assert snapshot.moved(before, snapshot.snapshot()) == []

@@ -13,6 +13,7 @@ import torch
 
 from detprobe.conditions import threads
 from detprobe.probe_report import Column, ProbeReport, Table
+from detprobe.probes import _gemm_cuda
 from detprobe.probes._common import Progress, Writer, check_device, ticking, untouched
 from detprobe.probes._outcomes import Outcomes, gather
 
@@ -163,8 +164,8 @@ def convolution(device: str = "cpu") -> Run:
     return run
 
 
-def product(device: str) -> Run:
-    a, b = _draw(256, 2048, device=device), _draw(2048, 256, device=device)
+def product(device: str, dtype: torch.dtype = torch.float32) -> Run:
+    a, b = _draw(256, 2048, device=device).to(dtype), _draw(2048, 256, device=device).to(dtype)
     return lambda: torch.mm(a, b)
 
 
@@ -249,8 +250,8 @@ def cuda_questions(device: str) -> list[Callable[[], Advice]]:
         bind(cudnn_deterministic, device),
         bind(cudnn_benchmark, device),
         bind(workspace, device),
-        bind(precision, device, "TF32 in matmul", "cuda", "matmul"),
-        bind(precision, device, "TF32 in cuDNN convolutions", "cuda", "conv"),
+        *(bind(tf32_precision, device, op) for op in ("matmul", "conv")),
+        *(bind(reduced_precision, device, kind) for kind in ("fp16", "bf16")),
     ]
 
 
@@ -318,7 +319,26 @@ def _product_beside(device: str) -> Run:
     return both
 
 
-def precision(device: str, name: str, backend: str, op: str) -> Advice:
-    """TF32 rounds the inputs, in one order: it is named because results with and without it differ, and never free."""
-    now = read(lambda: torch._C._get_fp32_precision_getter(backend, op))
-    return Advice(name, now, False, "a precision, not an order: keep it the same everywhere", "", None)
+def precision(name: str, value: str, switch: Callable[[bool], AbstractContextManager[Any]], run: Run) -> Advice:
+    """A precision: it is named because results with and without it differ, and is never a freedom of order."""
+    with switch(False):
+        off = gather(run, 1)
+    with switch(True):
+        on = gather(run, 1, off)
+    seen = "the same bits" if on.verdict == "same" else _far(on)
+    said = f"{seen} with it on and off; a precision, not an order: keep it the same everywhere"
+    return Advice(name, value, False, said, "", None)
+
+
+def tf32_precision(device: str, op: str, run: Run | None = None) -> Advice:
+    """op: "matmul" or "conv"."""
+    run = run or (product(device) if op == "matmul" else convolution(device))
+    now = read(lambda: torch._C._get_fp32_precision_getter("cuda", op))
+    return precision(f"TF32, {op}", now, functools.partial(_gemm_cuda.tf32, op), run)
+
+
+def reduced_precision(device: str, kind: str, run: Run | None = None) -> Advice:
+    """kind: "fp16" or "bf16"."""
+    run = run or product(device, torch.float16 if kind == "fp16" else torch.bfloat16)
+    now = read(lambda: getattr(torch.backends.cuda.matmul, f"allow_{kind}_reduced_precision_reduction"))
+    return precision(f"{kind} reductions", now, functools.partial(_gemm_cuda.reduced_precision, kind), run)

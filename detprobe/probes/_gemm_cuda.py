@@ -17,7 +17,17 @@ from detprobe.probe_report import Cell
 from detprobe.probes import _fresh
 from detprobe.probes._outcomes import gather, row
 
-__all__ = ["ONCE", "PRECISION", "fresh_digests", "questions", "stream_rows", "switch_rows", "workspace_rows"]
+__all__ = [
+    "ONCE",
+    "PRECISION",
+    "fresh_digests",
+    "questions",
+    "reduced_precision",
+    "stream_rows",
+    "switch_rows",
+    "tf32",
+    "workspace_rows",
+]
 
 Row = tuple[Cell, ...]
 Ask = Callable[..., list[Row]]
@@ -37,7 +47,7 @@ def questions(device: str, dtype: torch.dtype) -> list[tuple[str, Ask]]:
     """The questions for products of this dtype."""
     found: list[tuple[str, Ask]] = [("On two streams at once", functools.partial(stream_rows, device=device))]
     if dtype == torch.float32:
-        found.append((_TF32, functools.partial(switch_rows, name="TF32", switch=tf32)))
+        found.append((_TF32, functools.partial(switch_rows, name="TF32", switch=functools.partial(tf32, "matmul"))))
     if dtype in (torch.float16, torch.bfloat16):
         kind = "fp16" if dtype == torch.float16 else "bf16"
         switch = functools.partial(reduced_precision, kind)
@@ -47,21 +57,21 @@ def questions(device: str, dtype: torch.dtype) -> list[tuple[str, Ask]]:
 
 
 @contextmanager
-def tf32(on: bool) -> Iterator[None]:
-    """Written by the newer of torch's two ways, so that reading by it goes on to work.
+def tf32(op: str, on: bool) -> Iterator[None]:
+    """op: "matmul" or "conv". Written by the newer of torch's two ways, so that reading by it goes on to work.
 
     Raises:
         NotAvailableError: this torch has no such setting.
     """
     try:
-        before = torch._C._get_fp32_precision_getter("cuda", "matmul")
-        torch._C._set_fp32_precision_setter("cuda", "matmul", "tf32" if on else "ieee")
+        before = torch._C._get_fp32_precision_getter("cuda", op)
+        torch._C._set_fp32_precision_setter("cuda", op, "tf32" if on else "ieee")
     except (AttributeError, RuntimeError) as error:
         raise NotAvailableError(f"this torch does not switch it ({error})") from None
     try:
         yield
     finally:
-        torch._C._set_fp32_precision_setter("cuda", "matmul", before)
+        torch._C._set_fp32_precision_setter("cuda", op, before)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ FORMATS = {
     torch.float16: _Format(2.0**15, 2.0**-24, 2**11),
 }
 _MOST = 2**14
-"""Elements that are probed: 2^15 units of 2^-24 are what 2^15 in a float32 accumulator surely swallows."""
+"""Elements that are probed: all their units, 2^-10 together, are below half a step of 2^15 in a float32 accumulator."""
 
 
 class Masks:
@@ -89,7 +89,7 @@ class Masks:
     def check_is_sum(self) -> None:
         """Small whole numbers have one sum in every order and every format: does the callable give it?"""
         m, unit = len(self.at), self._format.unit
-        some = min(m, 15)  # 15 * 15 units at most: bfloat16 counts to 256
+        some = min(m, 15)  # 15 * 13 units at most: bfloat16 counts to 256
         cases = [[0.0] * m, *([unit * (k == i) for k in range(m)] for i in {0, m // 2, m - 1})]
         for sign in (1.0, -1.0):
             spread = [0.0] * m
