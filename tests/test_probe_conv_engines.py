@@ -158,10 +158,10 @@ def test_the_report_of_planted_engines(session):
     report = _conv.cudnn_report(Writer("conv", "?", "cuda:0"), session.version, rows, choices, [], [])
     assert report.free
     assert report.findings == (
-        "cuDNN 91900: 9 of 21 ways to convolve gave more than one result on the same data.",
+        "cuDNN 9.19.0: 9 of 21 ways to convolve gave more than one result on the same data.",
         "3 of those are not declared nondeterministic: the first is engine 2, forward of plain.",
         "3 are declared nondeterministic and repeated here.",
-        "In 3 of 6 operations the ways differ from each other: a search such as cudnn.benchmark chooses the bits with "
+        "In 3 of 6 cases the ways differ from each other: a search such as cudnn.benchmark chooses the bits with "
         "the time.",
     )
     assert "CUDNN_STATUS_EXECUTION_FAILED (planted)" in str(report)

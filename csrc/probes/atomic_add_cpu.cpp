@@ -86,7 +86,7 @@ class Race {
     std::vector<std::thread> workers;  // the caller only waits, and keeps its own cores
     try {
       for (int t = 0; t < threads_; ++t) {
-        workers.emplace_back([=] {
+        workers.emplace_back([this, t, tickets, chunks, sums, seconds] {
           stay_on_core(t);
           while (start_.load() == kWait) std::this_thread::yield();
           if (start_.load() == kGo) work(t, tickets, chunks, sums, seconds);

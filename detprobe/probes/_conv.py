@@ -263,20 +263,17 @@ def cudnn_report(
     notes: Sequence[str],
 ) -> ProbeReport:
     ran = [row for row in rows if row.seen is not None]
-    moved = [row for row in ran if row.seen is not None and row.seen.distinct > 1]
+    moved = [row for row in ran if row.moved]
     hidden = [row for row in moved if not row.declared]
-    quiet = [row for row in ran if row.declared and row not in moved]
+    quiet = [row for row in ran if row.declared and not row.moved]
     apart = [choice for choice in choices if choice.distinct > 1]
+    named = f"cuDNN {version // 10000}.{version // 100 % 100}.{version % 100}"
+    first = f": the first is engine {hidden[0].engine}, {hidden[0].operation} of {hidden[0].problem}" if hidden else ""
     findings = [
-        f"cuDNN {version}: {len(moved)} of {len(ran)} ways to convolve gave more than one result on the same data.",
-        f"{len(hidden)} of those are not declared nondeterministic"
-        + (
-            f": the first is engine {hidden[0].engine}, {hidden[0].operation} of {hidden[0].problem}."
-            if hidden
-            else "."
-        ),
+        f"{named}: {len(moved)} of {len(ran)} ways to convolve gave more than one result on the same data.",
+        f"{len(hidden)} of those are not declared nondeterministic{first}.",
         f"{len(quiet)} are declared nondeterministic and repeated here.",
-        f"In {len(apart)} of {len(choices)} operations the ways differ from each other: a search such as "
+        f"In {len(apart)} of {len(choices)} cases the ways differ from each other: a search such as "
         "cudnn.benchmark chooses the bits with the time.",
     ]
     tables = [*_choices_tables(choices), *_engines_tables(ran)]

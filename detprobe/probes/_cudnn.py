@@ -78,6 +78,10 @@ class Row:
     says: str = ""
     """Why there is no result, in cuDNN's or torch's words."""
 
+    @property
+    def moved(self) -> bool:
+        return self.seen is not None and self.seen.distinct > 1
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -219,7 +223,7 @@ class _Gathered:
         self.any_reduced = self.any_reduced or tf32
         self.ways += 1
         self.declared += row.declared
-        self.moved += row.seen.distinct > 1
+        self.moved += row.moved
         self.digests.add(bits.digest(result))
         self.low = result if self.low is None else torch.minimum(self.low, result)
         self.high = result if self.high is None else torch.maximum(self.high, result)
