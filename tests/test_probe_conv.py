@@ -112,6 +112,11 @@ def test_a_refused_problem_is_a_row_with_torchs_words(monkeypatch):
     assert report.tables[-1].title == "torch: no result"
 
 
+def test_a_problem_that_does_not_fit_is_a_row():
+    rows = [row for row, _ in observe(SMALL.with_batch(2**36))]
+    assert [(row.operation, row.says) for row in rows] == [(operation, "out of memory") for operation in OPERATIONS]
+
+
 def test_a_process_of_its_own_gives_the_same_bits_and_says_what_failed():
     here = observe()
     there = _conv_torch.elsewhere([SMALL], [torch.float32], PLAIN, device="cpu", runs=3, seed=0)

@@ -119,6 +119,12 @@ def test_a_workspace_that_does_not_fit_is_a_row(session):
     assert by_engine(rows)[7].seen.distinct == 1
 
 
+def test_a_problem_that_does_not_fit_is_a_row(session):
+    for rows, choices in survey(session, PLAIN.with_batch(2**40)).values():
+        assert [row.says for row in rows] == ["out of memory"]
+        assert choices == []
+
+
 def test_a_problem_that_is_refused_as_a_whole_is_a_row(session):
     for rows, choices in survey(session, PLAIN, dtype=torch.bfloat16).values():
         (row,) = rows

@@ -111,9 +111,17 @@ def observe(
     problem: ConvProblem, dtype: torch.dtype, setting: Setting, *, device: str, runs: int, seed: int
 ) -> Iterator[tuple[Observed, torch.Tensor | None]]:
     """Each operation, `runs` times on the same data, and its first result on the CPU."""
-    x, w, g = (_laid_out(tensor.to(device=device, dtype=dtype), setting) for tensor in problem.tensors(seed))
+    named = str(dtype).removeprefix("torch.")
+    try:
+        x, w, g = (_laid_out(tensor.to(device=device, dtype=dtype), setting) for tensor in problem.tensors(seed))
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        for operation in OPERATIONS:
+            yield Observed(problem.name, named, operation, setting.name, None, None, "out of memory"), None
+        return
     for operation in OPERATIONS:
-        about = (problem.name, str(dtype).removeprefix("torch."), operation, setting.name)
+        about = (problem.name, named, operation, setting.name)
         results, seconds = [], []
         try:
             with setting.applied(device):

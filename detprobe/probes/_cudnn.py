@@ -124,12 +124,25 @@ def survey(
         layout: "NCHW" or "NHWC".
         limit: the largest workspace that is tried, bytes.
     """
-    x, w, g = (_laid_out(tensor, dtype, layout, device) for tensor in problem.tensors(seed))
+    try:
+        x, w, g = (_laid_out(tensor, dtype, layout, device) for tensor in problem.tensors(seed))
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        for operation in OPERATIONS:
+            about = (problem.name, str(dtype).removeprefix("torch."), layout, operation)
+            yield [_without(about, "out of memory")], []
+        return
     # A transposed convolution is the data gradient of one whose input it gives.
     sides = (g, w, x) if problem.transposed else (x, w, g)
     kinds = (1, 0, 2) if problem.transposed else (0, 1, 2)
     for operation, kind in zip(OPERATIONS, kinds, strict=True):
         yield _operation(session, problem, operation, kind, sides, (dtype, layout), runs, limit)
+
+
+def _without(about: tuple[str, str, str, str], says: str) -> Row:
+    """The row of an operation that has no engine to tell of."""
+    return Row(*about, -1, "", "", False, False, None, None, None, says)
 
 
 def _operation(
@@ -157,7 +170,7 @@ def _operation(
             compute=CUDNN_TYPES[torch.float64 if dtype == torch.float64 else torch.float32],
         )
     except native().CudnnError as error:
-        return [Row(*about, -1, "", "", False, False, None, None, None, f"not supported: {error}")], []
+        return [_without(about, f"not supported: {error}")], []
     gathered = [_Gathered(about, reduced) for reduced in (False, True)]
     rows = []
     for plan in plans:
