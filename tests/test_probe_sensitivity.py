@@ -141,6 +141,7 @@ def test_shifted_copies_lie_where_they_are_asked_to() -> None:
         ({"axes": "threads"}, "axes: expected a tuple of names out of threads, alignment, load; got 'threads'"),
         ({"axes": ["moon"]}, "axes: expected names out of threads, alignment, load; got 'moon'"),
         ({"inputs": 3}, "inputs: expected a tensor, a tuple"),
+        ({"device": "emulator"}, "device: expected one of cpu, cuda, got 'emulator'"),
         ({"fn": lambda x: "text"}, "fn: expected it to return tensors or a number, got str"),
     ],
 )

@@ -99,13 +99,16 @@ def cost(run: Run, setting: Setting) -> float:
 
 
 def _seconds(run: Run) -> float:
-    run()  # after a switch the first one pays for it: threads are started, plans are made
+    _finish(run())  # after a switch the first one pays for it: threads are started, plans are made
     start = time.perf_counter()
-    result = run()
+    _finish(run())
+    return time.perf_counter() - start
+
+
+def _finish(result: Any) -> None:
     for tensor in result if isinstance(result, tuple) else (result,):
         if tensor.is_cuda:
             torch.cuda.synchronize(tensor.device)
-    return time.perf_counter() - start
 
 
 def compared(run: Run, setting: Setting, *, runs: int = _RUNS) -> tuple[Outcomes, Outcomes]:
@@ -185,7 +188,7 @@ def thread_count(run: Run | None = None) -> Advice:
     free = there.verdict != "same" or here.distinct > 1
     seen = f"{_far(there)} from that" if there.verdict != "same" else "the same bits"
     said = f"layer_norm's weight gradient: {_distinct(here)}; {seen} on {_threads(other)}"
-    fix = f"torch.set_num_threads(1), or {now} wherever it runs" if free else ""
+    fix = f"torch.set_num_threads(1){f', or {now}' if now > 1 else ''} wherever it runs" if free else ""
     return Advice("thread count", str(now), free, said, fix, cost(run, lambda: threads(1)) if free else None)
 
 
@@ -210,7 +213,9 @@ def deterministic_algorithms(run: Run | None = None, *, device: str = "cpu") -> 
     now = read(torch.are_deterministic_algorithms_enabled)
     fix = "detprobe.deterministic(), or torch's flag" if free else ""
     price = cost(run, lambda: deterministic(True)) if free else None
-    return Advice("deterministic flag", now, free, said, fix, price)
+    return Advice(
+        "deterministic flag" if device == "cpu" else f"deterministic flag, {device}", now, free, said, fix, price
+    )
 
 
 def onednn(run: Run | None = None) -> Advice:

@@ -13,7 +13,7 @@ from detprobe.checks import check_callable
 from detprobe.conditions import load, shifted, threads
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
 from detprobe.probe_report import ProbeReport, Table
-from detprobe.probes._common import Progress, Writer, check_runs, ticking, untouched
+from detprobe.probes._common import Progress, Writer, check_device, check_runs, ticking, untouched
 from detprobe.probes._outcomes import Outcomes, columns, gather, row
 from detprobe.scanning._generators import ProcessGenerators
 from detprobe.scanning._inputs import Arguments, split_inputs
@@ -36,6 +36,7 @@ def environment_sensitivity(
     inputs: Any = (),
     axes: Iterable[str] = AXES,
     runs: int = 8,
+    device: str | torch.device | None = None,
     progress: bool | Progress | None = None,
 ) -> ProbeReport:
     """Run one callable under other thread counts, at other addresses and beside other work, and compare its bits.
@@ -52,6 +53,7 @@ def environment_sensitivity(
         axes: "threads" (1, 2 and 4; CPU only), "alignment" (the same values at other addresses modulo 64 bytes), "load"
             (matrix products, naps and allocations beside it).
         runs: results per setting, at least 2.
+        device: where a closure's data are, "cpu" or "cuda"; None takes that of the inputs, or the CPU.
         progress: True for a bar on stderr, or a callable (done, total or None, text).
 
     Returns:
@@ -60,18 +62,20 @@ def environment_sensitivity(
 
     Raises:
         ArgumentTypeError, ArgumentValueError: an argument cannot be used.
+        NotAvailableError: the device is not there.
         Whatever fn raises. Flags, thread count and generators are afterwards what they were.
     """
     check_callable("fn", fn, "pass the function and its inputs, as in environment_sensitivity(torch.sum, inputs=x)")
     check_runs(runs)
     chosen = _check_axes(axes)
     arguments = split_inputs(inputs)
-    device = next((tensor.device for tensor in arguments.tensors()), torch.device("cpu"))
+    given = next((tensor.device for tensor in arguments.tensors()), torch.device("cpu"))
+    where = given if device is None else torch.device(check_device(device, ("cpu", "cuda")))
     name = str(getattr(fn, "__qualname__", type(fn).__name__))
     writer = Writer(
         "environment_sensitivity",
         _QUESTION,
-        str(device),
+        str(where),
         fn=name,
         axes=list(chosen),
         runs=runs,
@@ -80,7 +84,7 @@ def environment_sensitivity(
     rows: list[tuple[_Setting, Outcomes]] = []
     with untouched(), ticking(progress, "probing") as tick:
         generators = ProcessGenerators()
-        settings = list(_settings(arguments, chosen, device))
+        settings = list(_settings(arguments, chosen, where))
         base: Outcomes | None = None
         for at, setting in enumerate(settings):
             tick(at, len(settings), f"{setting.axis} {setting.value}".strip())
@@ -96,7 +100,7 @@ def environment_sensitivity(
         free=any(found.verdict != "same" for _, found in rows),
         findings=_findings(rows),
         tables=[Table("", columns("axis"), tuple(row(s.axis, s.value, found) for s, found in rows))],
-        notes=_notes(chosen, arguments, device),
+        notes=_notes(chosen, arguments, where),
     )
 
 
