@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detprobe import nn, ops
+    from detprobe import nn, ops, probes
     from detprobe.errors import DetprobeError, NondeterminismError, NotAvailableError
     from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("nn", "ops")
+_ROOMS = ("nn", "ops", "probes")
 
 _HOMES = {
     "DetprobeError": "detprobe.errors",
@@ -46,6 +46,7 @@ __all__ = [
     "deterministic",
     "nn",
     "ops",
+    "probes",
     "scan",
 ]
 
