@@ -263,6 +263,7 @@ def test_an_order_that_changes_while_it_is_asked_for_or_when_the_tree_is_there_i
         calls = itertools.count()
         report = reduction_order(lambda x, calls=calls, turn=turn: (chain if next(calls) < turn else pairs)(x), n=32)
         assert report.tree is None
+        assert report.free
         assert report.notes == ("No tree was recovered.",)
     assert "no fixed order was found" in report.findings[0]
 
@@ -288,6 +289,7 @@ def test_what_is_not_a_sum_is_refused_with_a_sentence(fn: Callable[..., Any], sa
 def test_a_sum_that_overflows_on_the_way_says_so() -> None:
     report = reduction_order(lambda x: (x * 2.0**100).sum() / 2.0**100, n=8)
     assert report.tree is None
+    assert report.ok
     assert "not finite" in report.findings[0]
 
 
