@@ -55,28 +55,28 @@ def test_known_orders_are_recovered(order: str, method: str) -> None:
         assert same(recovered(S.adding(nested), n, method=method), nested), n
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(S.orders(256))
 def test_any_order_of_additions_is_recovered(nested: Any) -> None:
     tree = SumTree.from_nested(nested)
     assert same(recovered(S.adding(nested), tree.n), nested)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(S.orders(40))
 def test_both_methods_give_one_tree(nested: Any) -> None:
     n = SumTree.from_nested(nested).n
     assert recovered(S.adding(nested), n).parting(recovered(S.adding(nested), n, method="basic")) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(S.orders(40, widest=6))
 def test_exact_additions_of_several_terms_are_recovered(nested: Any) -> None:
     assert same(recovered(S.adding(nested), SumTree.from_nested(nested).n), nested)
 
 
 @pytest.mark.parametrize("method", ["full", "basic"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(nested=S.orders(40, widest=6))
 def test_additions_that_cut_off_are_recovered(nested: Any, method: str) -> None:
     n = SumTree.from_nested(nested).n
@@ -181,7 +181,7 @@ def test_rounding_to_halves_at_every_step_is_told_from_a_float32_accumulator() -
 
 def test_calls_grow_as_n_log_n_and_are_reported() -> None:
     for order in ("one after the other", "from the last to the first", "pairwise", "8 lanes"):
-        for n in (64, 256):
+        for n in (64, 200):
             fn = S.adding(KNOWN[order](list(range(n))))
             calls = 0
 
@@ -263,6 +263,7 @@ def test_an_order_that_changes_while_it_is_asked_for_or_when_the_tree_is_there_i
         calls = itertools.count()
         report = reduction_order(lambda x, calls=calls, turn=turn: (chain if next(calls) < turn else pairs)(x), n=32)
         assert report.tree is None
+        assert report.free
         assert report.notes == ("No tree was recovered.",)
     assert "no fixed order was found" in report.findings[0]
 
@@ -288,6 +289,7 @@ def test_what_is_not_a_sum_is_refused_with_a_sentence(fn: Callable[..., Any], sa
 def test_a_sum_that_overflows_on_the_way_says_so() -> None:
     report = reduction_order(lambda x: (x * 2.0**100).sum() / 2.0**100, n=8)
     assert report.tree is None
+    assert report.ok
     assert "not finite" in report.findings[0]
 
 
