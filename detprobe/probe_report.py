@@ -190,11 +190,12 @@ class ProbeReport(Document):
 
 @dataclass(frozen=True)
 class ProbeReports(Document):
-    """The reports of several probes on one device, and the probes that could not run there."""
+    """The reports of several probes, and the probes that could not run."""
 
     kind: ClassVar[str] = "probes"
 
     device: str
+    """Where they were asked to run: "cpu", "cuda:0", or "cpu and emulator"."""
     reports: tuple[ProbeReport, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     """Name of a probe, and the sentence that says why it did not run."""
@@ -207,7 +208,7 @@ class ProbeReports(Document):
         return all(report.ok for report in self.reports)
 
     def __getitem__(self, name: str) -> ProbeReport:
-        """The report of one probe, by its name."""
+        """The report of one probe, by its name; where it ran on two devices, the first."""
         for report in self.reports:
             if report.name == name:
                 return report

@@ -185,6 +185,15 @@ def test_probes_slot_in_and_what_cannot_run_says_why(monkeypatch: pytest.MonkeyP
     assert [one.name for one in run_all("cpu", only=["fixed"]).reports] == ["fixed"]
 
 
+def test_without_a_gpu_and_a_wish_the_emulator_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry, "PROBES", (FREE, FIXED, MISSING))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    found = run_all(only=iter(["free", "fixed"]))
+    assert found.device == "cpu and emulator"
+    assert [one.name for one in found.reports] == ["free", "fixed", "fixed"]
+    assert "3 probes on cpu and emulator: float-ordering freedom seen by free" in str(found)
+
+
 def test_where_nothing_can_run_there_is_an_error_with_the_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_registry, "PROBES", (FREE, FIXED, MISSING))
     with pytest.raises(NotAvailableError, match="none of these probes can run on cpu: missing: there is no library"):

@@ -26,7 +26,8 @@ def add_to(commands: Any) -> None:
     )
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="probes to run; all of them without a name (--list shows them)")
-    add("--device", metavar="D", help="cpu, cuda, cuda:1 or emulator (default: the GPU where there is one)")
+    devices = "cpu, cuda, cuda:1 or emulator (default: the GPU where there is one, else cpu and emulator)"
+    add("--device", metavar="D", help=devices)
     add("--json", metavar="F", help="write the reports as JSON too; - for stdout instead of the text")
     add("--html", metavar="F", help="write the reports as one HTML file too")
     add("--list", action="store_true", help="list the probes and the devices that they know")
