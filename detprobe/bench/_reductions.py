@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import _cases, _errors, _measure, _plot
+from detprobe.bench import _errors, _measure, _plot
+from detprobe.bench import _reduction_cases as _cases
 from detprobe import environment
 
 CAPABILITIES = {
@@ -36,7 +37,7 @@ FORBIDDEN = "raises"
 def again(capability: str, arguments: list[str]) -> int:
     """This run in a new process that may use no instructions above `capability`, neither in detprobe nor in torch."""
     env = {**os.environ, **CAPABILITIES[capability], "DETPROBE_CPU": capability}
-    code = subprocess.run([sys.executable, "-m", "benchmarks.reductions", *arguments], env=env, check=False).returncode
+    code = subprocess.run([sys.executable, "-m", "detprobe.bench._reductions", *arguments], env=env, check=False).returncode
     if code < 0:
         print(f"with --capability {capability} the run was ended by signal {-code}", file=sys.stderr)
     return abs(code)

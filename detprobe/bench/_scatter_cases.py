@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks._cases import Pool
+from detprobe.bench._reduction_cases import Pool
 from detprobe import ops
 
 LADDER = ("unique", "uniform", "Zipf", "one hot")

@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from benchmarks import _measure, _memory, _plot
-from benchmarks import _scatter_cases as table
-from benchmarks._cases import Pool
-from benchmarks.reductions import FORBIDDEN, free_bytes, read_environment, shown_time, title
+from detprobe.bench import _measure, _memory, _plot
+from detprobe.bench import _scatter_cases as table
+from detprobe.bench._reduction_cases import Pool
+from detprobe.bench._reductions import FORBIDDEN, free_bytes, read_environment, shown_time, title
 
 Row = dict[str, Any]
 
