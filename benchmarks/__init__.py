@@ -1,1 +1,1 @@
-"""Measurements: of scans (scan.py) and of the ops (`python -m benchmarks.reductions`, `benchmarks.scatter`)."""
+"""Measurements: of scans (scan.py), and `detprobe bench` of a checkout (`python -m benchmarks.reductions`)."""

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from detprobe import ops
 
+__all__ = ["Error", "compared", "of_others", "of_sums"]
+
 UNIT = 2.0**-24
 LENGTH = 100_000
 SHAPE = (64, 1000)

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+__all__ = ["Bandwidth", "Timed", "bandwidth", "deterministic_mode", "interleaved", "seconds"]
+
 LEAST_SECONDS = 3e-4  # of one timing: as many calls as that takes
 LEAST_ROUNDS, MOST_ROUNDS = 3, 101
 SLOW = 0.5  # seconds of one call from which two rounds, one in each order, have to do
@@ -55,7 +57,7 @@ def seconds(function: Callable[[], Any], calls: int, device: str) -> float:
             function()
         last.record()
         last.synchronize()
-        return first.elapsed_time(last) / 1e3 / calls
+        return float(first.elapsed_time(last)) / 1e3 / calls
     start = time.perf_counter()
     for _ in repeat:
         function()
@@ -98,10 +100,28 @@ def interleaved(functions: dict[str, Callable[[], Any]], device: str, budget: fl
     return {name: Timed(tuple(times)) for name, times in found.items()}
 
 
-def copy_bandwidth(device: str, elements: int) -> float:
-    """Bytes per second of tensor.copy_, read and written ones, the best of 9."""
+@dataclass(frozen=True)
+class Bandwidth:
+    """What memory gave in this run, to tensors that no cache holds. Bytes per second."""
+
+    copy: float
+    """Of tensor.copy_, read and written ones together."""
+    read: float
+    """Of torch.sum, which writes nothing."""
+
+    def share(self, moved: int, seconds: float) -> float:
+        """What part of a copy's bandwidth it is to move so many bytes in that time."""
+        return moved / seconds / self.copy
+
+
+def bandwidth(device: str, elements: int) -> Bandwidth:
+    """The best of 9 on float32 numbers, each."""
+    calls = 10 if device == "cuda" else 1  # the way of one call to a GPU takes a part of its time
     source = torch.ones(elements, device=device)
     into = torch.empty_like(source)
-    into.copy_(source)
-    best = min(seconds(lambda: into.copy_(source), 1, device) for _ in range(9))
-    return 2 * source.nbytes / best
+
+    def best(function: Callable[[], Any]) -> float:
+        function()
+        return min(seconds(function, calls, device) for _ in range(9))
+
+    return Bandwidth(2 * source.nbytes / best(lambda: into.copy_(source)), source.nbytes / best(source.sum))

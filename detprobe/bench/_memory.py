@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+__all__ = ["peak_bytes"]
+
 M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 LARGE = 1 << 16  # bytes from which a block is its own mapping
 

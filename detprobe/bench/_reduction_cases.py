@@ -1,12 +1,11 @@
-"""What `benchmarks.reductions` times: ops, sizes, layouts, dtypes, and the speed that each is to reach."""
+"""What `detprobe bench reductions` times: ops, sizes, layouts, dtypes, and the speed that each is to reach."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from detprobe import ops
+from detprobe.bench._machine import last_level_cache
+from detprobe.bench._pool import Pool
+
+__all__ = ["COPY_SHARE", "NAMES", "SUMS", "Case", "calls", "cases", "target"]
 
 Calls = tuple[Callable[[], Any], Callable[[], Any]]
 """detprobe's and torch's, without arguments."""
 
 SUMS = ("sum", "mean", "dot", "norm")
 ROWWISE = ("softmax", "log_softmax", "cross_entropy", "layer_norm", "rms_norm", "batch_norm")
-NAMES = (*SUMS, "exact_sum", "var", "std", "logsumexp", *ROWWISE, "cumsum")
 BACKWARD = ("softmax backward", "layer_norm backward", "cross_entropy backward")
+NAMES = (*SUMS, "exact_sum", "var", "std", "logsumexp", *ROWWISE, "cumsum", *BACKWARD)
 REDUCED = {"full": None, "random exponents": None, "step": None, "transposed": None, "inner": -1, "outer": 0}
 REDUCED |= {"middle": 1, "step rows": -1}
 
@@ -110,55 +113,28 @@ def target(case: Case, device: str) -> float | None:
     return next((line.speed for line in TARGETS[device] if line.covers(case, from_memory)), None)
 
 
-def last_level_cache(device: str) -> int:
-    """Bytes; 32 MiB where the system does not say."""
-    if device == "cuda":
-        return int(torch.cuda.get_device_properties(0).L2_cache_size)
-    sizes = [32 << 10]
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = file.read_text().strip()
-        sizes.append(int(text[:-1]) << {"K": 10, "M": 20, "G": 30}.get(text[-1], 0))
-    return max(sizes) if len(sizes) > 1 else 32 << 20
+def placed(case: Case, pool: Pool, which: int = 0) -> Tensor:
+    """A tensor of the case's shape and layout."""
+    shape = case.shape
+    if case.layout in ("step", "step rows"):
+        return pool.take((*shape[:-1], 2 * shape[-1]), case.dtype, which)[..., ::2]
+    if case.layout == "transposed":
+        return pool.take(shape[::-1], case.dtype, which).t()
+    x = pool.take(shape, case.dtype, which)
+    if case.layout == "random exponents":
+        powers = torch.randint(-60, 60, shape, generator=torch.Generator().manual_seed(0))
+        x = torch.ldexp(x, powers.to(pool.device))
+    return x
 
 
-@dataclass
-class Pool:
-    """Random numbers made once, on the CPU, from which every case takes its input as a view."""
-
-    device: str
-    size: int
-    made: dict[tuple[int, torch.dtype], Tensor] = field(default_factory=dict)
-
-    def take(self, shape: tuple[int, ...], dtype: torch.dtype, which: int = 0) -> Tensor:
-        key, needed = (which, dtype), math.prod(shape)
-        if key not in self.made or self.made[key].numel() < needed:
-            generator = torch.Generator().manual_seed(which)
-            drawn = torch.randn(max(needed, self.size if dtype is torch.float32 else 0), generator=generator)
-            self.made[key] = drawn.to(self.device, dtype)
-        return self.made[key][:needed].view(shape)
-
-    def input(self, case: Case, which: int = 0) -> Tensor:
-        """A tensor of the case's shape and layout."""
-        shape = case.shape
-        if case.layout in ("step", "step rows"):
-            return self.take((*shape[:-1], 2 * shape[-1]), case.dtype, which)[..., ::2]
-        if case.layout == "transposed":
-            return self.take(shape[::-1], case.dtype, which).t()
-        x = self.take(shape, case.dtype, which)
-        if case.layout == "random exponents":
-            powers = torch.randint(-60, 60, shape, generator=torch.Generator().manual_seed(0))
-            x = torch.ldexp(x, powers.to(self.device))
-        return x
+Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
 
-def _reduction(ours: Any, stock: Any, x: Tensor, case: Case) -> Calls:
-    dim = REDUCED[case.layout]
-    if dim is None:
-        return partial(ours, x), partial(stock, x)
-    return partial(ours, x, dim=dim), partial(stock, x, dim=dim)
+def _both(pair: Pair, *args: Any, **kwargs: Any) -> Calls:
+    return partial(pair[0], *args, **kwargs), partial(pair[1], *args, **kwargs)
 
 
-REDUCTIONS = {
+REDUCTIONS: dict[str, Pair] = {
     "sum": (ops.sum, torch.sum),
     "exact_sum": (ops.exact_sum, torch.sum),
     "mean": (ops.mean, torch.mean),
@@ -166,7 +142,7 @@ REDUCTIONS = {
     "var": (ops.var, torch.var),
     "std": (ops.std, torch.std),
 }
-ALONG = {
+ALONG: dict[str, Pair] = {
     "logsumexp": (ops.logsumexp, torch.logsumexp),
     "softmax": (ops.softmax, torch.softmax),
     "log_softmax": (ops.log_softmax, torch.log_softmax),
@@ -177,35 +153,36 @@ ALONG = {
 def calls(case: Case, pool: Pool) -> Calls:
     """The two functions to time, with their inputs bound."""
     op = case.op.removesuffix(" backward")
-    x = pool.input(case)
-    leaves = []
+    x = placed(case, pool)
+    leaves: list[Tensor] = []
     if op != case.op:
         x = x.detach().requires_grad_()
         leaves.append(x)
     if op in REDUCTIONS:
-        return _reduction(*REDUCTIONS[op], x, case)
+        dim = REDUCED[case.layout]
+        return _both(REDUCTIONS[op], x) if dim is None else _both(REDUCTIONS[op], x, dim=dim)
     if op in ALONG:
         dim = -1 if REDUCED[case.layout] is None else REDUCED[case.layout]
-        both = tuple(partial(function, x, dim) for function in ALONG[op])
+        both = _both(ALONG[op], x, dim)
     elif op == "dot":
-        y = pool.input(case, 1)
-        both = partial(ops.dot, x, y), partial(torch.dot, x, y)
+        y = placed(case, pool, 1)
+        both = _both((ops.dot, torch.dot), x, y)
     elif op == "cross_entropy":
         classes = torch.randint(0, case.shape[-1], case.shape[:-1], generator=torch.Generator().manual_seed(0))
         classes = classes.to(pool.device)
-        both = partial(ops.cross_entropy, x, classes), partial(F.cross_entropy, x, classes)
+        both = _both((ops.cross_entropy, F.cross_entropy), x, classes)
     else:
         channels = case.shape[1] if op == "batch_norm" else case.shape[-1]
         weight, bias = torch.ones(2, channels, dtype=case.dtype, device=pool.device).unbind()
         if leaves:
             leaves += [weight.requires_grad_(), bias.requires_grad_()]
         if op == "layer_norm":
-            both = tuple(partial(f, x, (channels,), weight, bias) for f in (ops.layer_norm, F.layer_norm))
+            both = _both((ops.layer_norm, F.layer_norm), x, (channels,), weight, bias)
         elif op == "rms_norm":
-            both = tuple(partial(f, x, (channels,), weight) for f in (ops.rms_norm, F.rms_norm))
+            both = _both((ops.rms_norm, F.rms_norm), x, (channels,), weight)
         else:
             rest = (torch.zeros_like(weight), torch.ones_like(weight), weight, bias, case.layout == "training")
-            both = partial(ops.batch_norm, x, *rest), partial(F.batch_norm, x, *rest)
+            both = _both((ops.batch_norm, F.batch_norm), x, *rest)
     return (_backward(both[0], leaves), _backward(both[1], leaves)) if leaves else both
 
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.scatter` times: ops, indices up a ladder of contention, sizes, and the speed to reach."""
+"""What `detprobe bench scatter` times: ops, indices up a ladder of contention, sizes, and the speed to reach."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detprobe.bench._reduction_cases import Pool
 from detprobe import ops
+from detprobe.bench._pool import Pool
+
+__all__ = ["GPU_DETERMINISTIC", "MEMORY", "NAMES", "PLANNED", "Case", "cases", "functions", "memory_cases", "target"]
 
 LADDER = ("unique", "uniform", "Zipf", "one hot")
 """Which rows take the records: each one, about as many each, a few most of them, one all of them."""
@@ -20,8 +22,10 @@ PER_ROW = 20  # records for each destination, on average, but for "unique"
 COLUMNS = (1, 4, 16, 64, 256)
 SUMS = ("index_add", "scatter_add", "index_put", "embedding backward")
 PLANNED = " with a plan"
-OTHERS = ("scatter_add by element", "scatter_reduce amax", "scatter_reduce mean", "segment_sum", "bincount", "histc")
-OTHERS += ("index_plan",)  # against a stable sort of the index
+OTHERS = (
+    *("scatter_add by element", "scatter_reduce amax", "scatter_reduce mean", "segment_sum", "bincount", "histc"),
+    "index_plan",  # against a stable sort of the index
+)
 NAMES = (*SUMS, *OTHERS)
 PLANNABLE = ("index_add", "scatter_add", "embedding backward", "scatter_reduce amax", "scatter_reduce mean")
 BINS = 100
@@ -51,9 +55,27 @@ class Case:
         return self.elements * self.dtype.itemsize
 
     @property
+    def index_elements(self) -> int:
+        """Of the index in memory: one that is the same for every column is there once."""
+        return self.elements if self.op == "scatter_add by element" else self.records
+
+    @property
     def sort_bytes(self) -> int:
         """Of a sort of the index, out of place: 64-bit keys and positions, twice."""
-        return 32 * (self.elements if self.op == "scatter_add by element" else self.records)
+        return 32 * self.index_elements
+
+    def bytes_moved(self, *, planned: bool = False) -> int:
+        """What has to be read and written once: x, index or plan, source, result."""
+        index, order, offsets = 8 * self.index_elements, 8 * self.records, 8 * (self.rows + 1)
+        result = self.rows * self.columns * self.dtype.itemsize
+        if self.op == "index_plan":
+            return index + order + offsets
+        if self.op == "histc":
+            return self.source_bytes + BINS * self.dtype.itemsize
+        if self.op == "segment_sum":
+            return offsets + self.source_bytes + result
+        beginning = 0 if self.op in ("embedding backward", "bincount") else result  # x, of the result's size
+        return beginning + (order + offsets if planned else index) + self.source_bytes + result
 
     @property
     def bytes_needed(self) -> int:
@@ -140,8 +162,8 @@ def _others(case: Case, x: Tensor, index: Tensor, source: Tensor) -> tuple[Calla
     if case.op == "scatter_add by element":
         # Every column has the index in another order, so nothing moves as a row.
         turned = [index.roll(column * (case.records // case.columns)) for column in range(case.columns)]
-        arguments = x, 0, torch.stack(turned, dim=1), source
-        return partial(ops.scatter_add, *arguments), partial(torch.scatter_add, *arguments)
+        each = torch.stack(turned, dim=1)
+        return partial(ops.scatter_add, x, 0, each, source), partial(torch.scatter_add, x, 0, each, source)
     if case.op == "segment_sum":
         lengths = torch.bincount(index, minlength=case.rows)
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
@@ -187,14 +209,13 @@ def _cases() -> Iterator[Case]:
 
 
 # Columns of the table of memory, where an op has not all of them.
-MEASURED = {"scatter_add by element": (16,), **dict.fromkeys(("bincount", "histc", "index_plan"), (1,))}
+MEASURED: dict[str, tuple[int, ...]] = dict.fromkeys(("bincount", "histc", "index_plan"), (1,))
+MEASURED["scatter_add by element"] = (16,)
 
 
 def memory_cases(quick: bool) -> Iterator[Case]:
     """Rows of the table of memory."""
     for op in NAMES:
-        for columns in (
-            (1,) if op in ("bincount", "histc", "index_plan") else (16,) if op.endswith("element") else (1, 16, 64)
-        ):
+        for columns in MEASURED.get(op, (1, 16, 64)):
             for contention in ("uniform", "one hot"):
                 yield Case(op, contention, 10**5 if quick else 10**6, columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def check_writable(path: str | None) -> None:
     target = Path(str(path))
     if target.is_dir() or not target.parent.is_dir():
         raise ArgumentValueError(f"{path}: expected a file name in a folder that exists")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise ArgumentValueError(f"{path}: expected a file that may be written, permission is denied")
 
 
 def show(report: Document, *, json: str | None, html: str | None, all_ops: bool = False) -> None:
