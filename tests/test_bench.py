@@ -68,6 +68,20 @@ def test_a_scatters_share_counts_x_index_source_and_result_and_a_plan_in_place_o
     assert planned["share"] == pytest.approx((rest + 8 * 10**5 + 8 * 5001) / 1e-3 / 8e9)
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_columns_stand_below_their_heads(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_reduction_cases, "last_level_cache", lambda device: 1 << 20)
+    case = _reduction_cases.Case("cross_entropy backward", "inner", (1000, 1000), torch.bfloat16)
+    times = {"detprobe": Timed((1e-3,)), "torch": Timed((2e-3,))}
+    row = _reductions.row(case, times, device, MEMORY)
+    scattered = scatter_rows(device, torch=4, deterministic=2, detprobe=1)
+    for module, one in ((_reductions, row), (_scatter, scattered[0])):
+        head, line = module._heading(device), module._line(one, device)
+        for column, value in (("speed", f"{one['speed']:.2f}"), ("of copy", f"{one['share']:.0%}")):
+            end = head.index(column) + len(column)
+            assert line[:end].endswith(f" {value}"), f"{head}\n{line}"
+
+
 def in_memory(value: Any) -> int:
     """Bytes of all tensors in a value; a dimension that is a repetition is there once."""
     if isinstance(value, torch.Tensor):
