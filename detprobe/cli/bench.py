@@ -79,7 +79,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _restrict(capability: str) -> None:
-    """Start this process anew, unless it may use no instructions above `capability` already: libraries ask once."""
+    """Start this process anew, by its own command line, unless its environment says `capability` already.
+
+    Libraries look once, when they are loaded. A new process image, and not a child: control-C has one to go to.
+    """
     limits = {**_CAPABILITIES[capability], "DETPROBE_CPU": capability}
     if any(os.environ.get(name) != value for name, value in limits.items()):
         sys.stdout.flush()
