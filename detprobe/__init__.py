@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
     from detprobe.scanning import assert_deterministic, scan
+    from detprobe.seeding import Run, SettingsReport, isolate_rng, register_rng, seed_everything
 
 __version__ = "0.1.0"
 
@@ -27,10 +28,15 @@ _HOMES = {
     "OpRow": "detprobe.result",
     "Report": "detprobe.result",
     "Rerouted": "detprobe.rerouting",
+    "Run": "detprobe.seeding",
+    "SettingsReport": "detprobe.seeding",
     "Trial": "detprobe.result",
     "assert_deterministic": "detprobe.scanning",
     "deterministic": "detprobe.rerouting",
+    "isolate_rng": "detprobe.seeding",
+    "register_rng": "detprobe.seeding",
     "scan": "detprobe.scanning",
+    "seed_everything": "detprobe.seeding",
 }
 
 __all__ = [
@@ -41,12 +47,17 @@ __all__ = [
     "OpRow",
     "Report",
     "Rerouted",
+    "Run",
+    "SettingsReport",
     "Trial",
     "assert_deterministic",
     "deterministic",
+    "isolate_rng",
     "nn",
     "ops",
+    "register_rng",
     "scan",
+    "seed_everything",
 ]
 
 
