@@ -47,7 +47,8 @@ def _attribute(path: str, wanted: Any = None) -> Flag:
 
     last = home.rpartition(".")[2]
     pattern = rf"\b{last}\.{name}\s*=(?!=)"
-    return Flag(path, lambda: getattr(owner(), name), lambda value: setattr(owner(), name, value), wanted, pattern)
+    shown = path.removeprefix("backends.").removeprefix("utils.deterministic.")
+    return Flag(shown, lambda: getattr(owner(), name), lambda value: setattr(owner(), name, value), wanted, pattern)
 
 
 def _algorithms() -> str:
@@ -164,8 +165,8 @@ def _assignments(pattern: str) -> Iterator[str]:
     expression = re.compile(pattern)
     own = (str(Path(torch.__file__).parent), str(Path(__file__).parent), str(Path(re.__file__).parents[1]) + os.sep)
     packages = str(Path(torch.__file__).parents[1])  # may lie below the standard library, and is not part of it
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
+    files = dict.fromkeys(getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    for file in files:  # each once: a script is __main__, and __mp_main__
         if not isinstance(file, str) or not file.endswith(".py"):
             continue
         if file.startswith(own[:2]) or (file.startswith(own[2]) and not file.startswith(packages)):

@@ -21,7 +21,7 @@ __all__ = ["CUBLAS", "cublas", "hash_seed", "ranks", "set_cublas", "threads"]
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 _HASH = "PYTHONHASHSEED"
 _FIXED_WORKSPACES = (":4096:8", ":16:8")
-_LAUNCH = "start with `detprobe run --seed {seed} -- script.py`, or with {name}={value} in the environment"
+_LAUNCH = "start python with {name}={value} in the environment"
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def _at_start() -> dict[str, str] | None:
 def hash_seed(seed: int) -> Setting:
     """Whether the hashes of strings, and with them the order of sets, are the same in every process."""
     value = str(seed % 2**32)
-    fix = _LAUNCH.format(seed=seed, name=_HASH, value=value)
+    fix = _LAUNCH.format(name=_HASH, value=value)
     now, start = os.environ.get(_HASH), _at_start()
     if sys.flags.ignore_environment:
         return Setting(_HASH, "fixed", "ignored (python -E or -I)", status.RANDOM, "start python without -E and -I")
@@ -60,7 +60,7 @@ def set_cublas(changes: Changes) -> None:
         changes.set_variable(CUBLAS, _FIXED_WORKSPACES[0])
 
 
-def cublas(seed: int, changes: Changes, *, requested: bool) -> Setting:
+def cublas(changes: Changes, *, requested: bool) -> Setting:
     """Whether cuBLAS repeats with several streams: it does with a workspace of a fixed size."""
     now, start = os.environ.get(CUBLAS), _at_start() or {}
     if not requested:
@@ -68,7 +68,7 @@ def cublas(seed: int, changes: Changes, *, requested: bool) -> Setting:
     wanted = _FIXED_WORKSPACES[0]
     if torch.version.cuda is None:
         return Setting(CUBLAS, wanted, "this torch has no CUDA", status.UNSUPPORTED)
-    fix = _LAUNCH.format(seed=seed, name=CUBLAS, value=wanted)
+    fix = _LAUNCH.format(name=CUBLAS, value=wanted)
     if now is None:
         return Setting(CUBLAS, wanted, "not set, and CUDA has started", status.LATE, fix)
     if now not in _FIXED_WORKSPACES:
@@ -81,7 +81,7 @@ def cublas(seed: int, changes: Changes, *, requested: bool) -> Setting:
 
 def threads() -> list[Setting]:
     """How many threads share a sum; reported, never changed in a process that runs."""
-    fix = "the last bits of sums may depend on it: detprobe run --profile portable-cpu fixes it"
+    fix = "the last bits of sums may depend on it: start with OMP_NUM_THREADS=1 to fix it"
     return [Setting("threads", "", str(torch.get_num_threads()), status.NOT_REQUESTED, fix)]
 
 

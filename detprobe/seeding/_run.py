@@ -47,7 +47,7 @@ class Run:
         """What was wanted and what is in effect now; it reads, and starts nothing."""
         changes = self._changes
         rows = [*self._generators(), _process.hash_seed(self.seed)]
-        rows.append(_process.cublas(self.seed, changes, requested=self.mode is not None))
+        rows.append(_process.cublas(changes, requested=self.mode is not None))
         flags = (_flags.ALGORITHMS, *_flags.FLAGS, *_flags.PRECISION)
         rows += [changes.row(flag) for flag in flags]
         rows += _process.threads()
