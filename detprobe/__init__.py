@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detprobe import nn, ops
+    from detprobe import nn, ops, probes
     from detprobe.errors import DetprobeError, NondeterminismError, NotAvailableError
     from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = ("nn", "ops")
+_ROOMS = ("nn", "ops", "probes")
 
 _HOMES = {
     "DetprobeError": "detprobe.errors",
@@ -55,6 +55,7 @@ __all__ = [
     "isolate_rng",
     "nn",
     "ops",
+    "probes",
     "register_rng",
     "scan",
     "seed_everything",

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, for scans that take long."""
+"""A progress bar on stderr, for what takes long."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["progress_bar"]
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int | None, str], None]]:
-    """Gives a callable (calls done, calls in all or None, op): the bar is wiped when the scan is over."""
+def progress_bar(doing: str = "scanning") -> Iterator[Callable[[int, int | None, str], None]]:
+    """Gives a callable (steps done, steps in all or None, text): the bar is wiped at the end."""
     columns = (
-        TextColumn("scanning"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[op]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("scan", total=None, op="")
+        task = bar.add_task(doing, total=None, op="")
 
         def draw(done: int, total: int | None, op: str) -> None:
             bar.update(task, completed=done, total=total, op=clean(op).replace("[", r"\["))

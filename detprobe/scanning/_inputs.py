@@ -16,9 +16,7 @@ from detprobe.scanning._tree import map_tensors, tensors_in
 __all__ = [
     "Arguments",
     "check_axes",
-    "check_callable",
     "check_device",
-    "check_number",
     "check_optimizer",
     "split_inputs",
 ]
@@ -70,28 +68,12 @@ def _keywords(mapping: Mapping[Any, Any]) -> dict[str, Any]:
     return dict(mapping)
 
 
-def check_callable(name: str, value: Any, advice: str) -> None:
-    if not callable(value):
-        kind = "an nn.Module or a callable" if name == "model" else "a callable"
-        raise ArgumentTypeError(f"{name}: expected {kind}, got {type(value).__name__}: {advice}")
-
-
 def check_optimizer(value: Any) -> None:
     if not callable(getattr(value, "step", None)) or not isinstance(getattr(value, "param_groups", None), list):
         raise ArgumentTypeError(
             f"optimizer: expected a torch.optim.Optimizer, got {type(value).__name__}: "
             "make one, as in torch.optim.Adam(model.parameters())"
         )
-
-
-def check_number(name: str, value: Any, kind: type[int] | type[float], least: float | None, advice: str) -> None:
-    kinds: Any = (int, float) if kind is float else (kind,)
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ArgumentTypeError(f"{name}: expected {kind.__name__}, got {type(value).__name__} ({value!r}): {advice}")
-    if least is not None and not value >= least:
-        raise ArgumentValueError(f"{name}: expected at least {least}, got {value!r}: {advice}")
-    if kind is int and value >= 2**63:
-        raise ArgumentValueError(f"{name}: expected less than 2**63, got {value!r}: {advice}")
 
 
 def check_axes(axes: Any) -> tuple[str, ...]:

@@ -16,25 +16,19 @@ from typing import Any
 
 import torch
 
+from detprobe.checks import check_callable, check_number
+from detprobe.conditions import load
 from detprobe.errors import DetprobeError
 from detprobe.result import Report
 from detprobe.scanning._axes import variants_for
 from detprobe.scanning._batch import BatchMode, ShapeMode, batch_size, first_sample
 from detprobe.scanning._compare import fingerprint
-from detprobe.scanning._inputs import (
-    check_axes,
-    check_callable,
-    check_device,
-    check_number,
-    check_optimizer,
-    split_inputs,
-)
+from detprobe.scanning._inputs import check_axes, check_device, check_optimizer, split_inputs
 from detprobe.scanning._mode import Plan, ScanMode
 from detprobe.scanning._places import ModuleStack, Places
 from detprobe.scanning._reach import is_compiled, modules_behind
 from detprobe.scanning._state import State
 from detprobe.scanning._step import Outcome, Step
-from detprobe.scanning._stress import load
 from detprobe.scanning._tally import Evidence, Tally
 from detprobe.scanning._tree import is_plain
 
