@@ -169,6 +169,9 @@ def test_resume_in_the_middle_of_an_epoch() -> None:
         ({"seed": "7"}, "seed: the state was saved with 7, and here it is 42"),
         ({"devices": {"cuda": 8}}, "devices: the state was saved with {'cuda': 8}"),
         ({"version": 9}, "version 1, got 9"),
+        ({"more": 1}, "gave; foreign: more"),
+        ({"generators": {"python": 1}}, "gave; missing: numpy, cpu, devices, registered"),
+        ({"generators": 3}, "a dict with python, numpy, cpu, devices, registered is a int"),
     ],
 )
 def test_a_state_from_elsewhere_is_a_loud_error_and_changes_nothing(change: dict[str, Any], said: str) -> None:
@@ -179,6 +182,31 @@ def test_a_state_from_elsewhere_is_a_loud_error_and_changes_nothing(change: dict
     with pytest.raises(ArgumentValueError, match=said.replace("{", r"\{")):
         run.load_state_dict({**state, **change})
     assert draws() == expected
+
+
+def test_a_state_that_lacks_a_key_says_which() -> None:
+    state = seed().state_dict()
+    del state["step"]
+    with pytest.raises(ArgumentValueError, match="missing: step"):
+        seed().load_state_dict(state)
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 700, 20_000])
+def test_a_reseeded_python_or_numpy_generator_is_seen_and_a_drawn_one_is_not(drawn: int) -> None:
+    def statuses(run: detprobe.Run) -> list[str]:
+        return [run.report.row(name).status for name in ("random", "numpy.random")]
+
+    run = seed()
+    np.random.rand(drawn)  # noqa: NPY002
+    for _ in range(drawn):
+        random.random()
+    assert statuses(run) == ["OK", "OK"]
+    random.seed(0)
+    assert statuses(run) == ["OVERRIDDEN", "OK"]
+    np.random.seed(0)  # noqa: NPY002
+    assert statuses(run) == ["OVERRIDDEN", "OVERRIDDEN"]
+    run.step()
+    assert statuses(run) == ["OK", "OK"]
 
 
 def test_a_missing_registered_generator_is_an_error(sim: list[int]) -> None:
@@ -204,7 +232,7 @@ def test_a_library_that_changes_a_flag_or_reseeds_is_seen_and_named(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "noisy_lib.py").write_text(
-        "import torch\n\ndef f():\n    torch.backends.mkldnn.deterministic = False\n"
+        "import torch\n\ndef f():\n    torch.backends.{}.deterministic = False\n".format("mkldnn")
     )
     monkeypatch.syspath_prepend(tmp_path)
     import noisy_lib
@@ -213,7 +241,7 @@ def test_a_library_that_changes_a_flag_or_reseeds_is_seen_and_named(
         noisy_lib.f()
         row = run.report.row("mkldnn.deterministic")
         assert (row.status, row.wanted, row.effective) == ("OVERRIDDEN", "on", "off")
-        assert "noisy_lib.py:4" in row.fix
+        assert row.fix.startswith("set at noisy_lib.py:4, the only line found in the loaded sources")
         torch.manual_seed(5)
         assert run.report.row("torch cpu").status == "OVERRIDDEN"
         assert "OVERRIDDEN" in str(run.report)

@@ -1,7 +1,7 @@
 """The flags and variables that leave kernels a choice: set on request, compared when a report is asked for, undone.
 
 Nothing of torch is patched to learn who changed a flag: a report compares, and names the lines of loaded modules that
-assign it. With one such line that is who; with several they are candidates, and it says so.
+assign it. They are where to look: other code, in C++ or behind setattr, may have done it.
 """
 
 from __future__ import annotations
@@ -156,9 +156,9 @@ def _who(flag: Flag) -> str:
     if not places:
         return "set since by code whose source is not at hand: seed after it, or set it again"
     if len(places) == 1:
-        return f"set in {places[0]}: seed after it, or remove it"
+        return f"set at {places[0]}, the only line found in the loaded sources: seed after it, or remove it"
     more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-    return f"set by one of {', '.join(places[:3])}{more}: seed after it, or remove it"
+    return f"lines that set it: {', '.join(places[:3])}{more}: seed after it, or remove it"
 
 
 def _assignments(pattern: str) -> Iterator[str]:

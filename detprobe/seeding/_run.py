@@ -22,6 +22,7 @@ from detprobe.seeding._report import Setting, SettingsReport
 __all__ = ["Run", "seed_everything"]
 
 _STATE_VERSION = 1
+_KEYS = ("version", "seed", "expected", "epoch", "step", "rank", "world_size", "devices", "generators")
 _MODES = (None, "warn", "error")
 _seeded = False
 
@@ -61,8 +62,14 @@ class Run:
         return SettingsReport(self.seed, self.mode, tuple(rows), tuple(notes))
 
     def _generators(self) -> list[Setting]:
-        rows = [Setting(name, "keyed", "keyed when seeded", status.OK) for name in ("random", "numpy.random")]
+        rows = []
         fix = "seed after what reseeds, or wrap that in detprobe.isolate_rng()"
+        for name, follows in _states.follows(self._expected).items():
+            if follows:
+                rows.append(Setting(name, "keyed", "keyed", status.OK))
+            else:
+                said = f"reseeded since, or more than {_states.WORDS:,} words drawn"
+                rows.append(Setting(name, "keyed", said, status.OVERRIDDEN, fix))
         for name, generator in {"torch cpu": torch.default_generator, **_states.accelerators()}.items():
             found = generator.initial_seed()
             if found == self._expected:
@@ -173,6 +180,9 @@ class Run:
             raise ArgumentValueError(
                 f"load_state_dict: expected what Run.state_dict() gave, version {_STATE_VERSION}, got {got}"
             )
+        wrong = _odd_keys(state, _KEYS) or _odd_keys(state["generators"], _states.PARTS)
+        if wrong:
+            raise ArgumentValueError(f"load_state_dict: expected what Run.state_dict() gave; {wrong}")
         here = {
             "seed": str(self.seed),
             "world_size": self.world_size,
@@ -257,6 +267,16 @@ def seed_everything(seed: int, *, mode: str | None = None, tf32: bool | None = N
     if mode is None and run.rank == 0 and not quiet:
         print(f"detprobe: seed {seed}; mode=None: kernels are still free to differ, see run.report", file=sys.stderr)
     return run
+
+
+def _odd_keys(found: Any, expected: tuple[str, ...]) -> str:
+    """What a part of a state lacks or has too much, as a sentence; empty where it is as expected."""
+    if not isinstance(found, dict):
+        return f"a dict with {', '.join(expected)} is a {type(found).__name__}"
+    missing = [key for key in expected if key not in found]
+    foreign = [str(key) for key in found if key not in expected]
+    said = [f"{what}: {', '.join(keys)}" for what, keys in (("missing", missing), ("foreign", foreign)) if keys]
+    return "; ".join(said)
 
 
 def _drawn_before() -> bool:

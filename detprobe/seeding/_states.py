@@ -18,8 +18,10 @@ from detprobe.errors import ArgumentValueError
 from detprobe.seeding import _keys
 from detprobe.seeding._registry import registered
 
-__all__ = ["Snapshot", "accelerators", "isolate_rng", "rekey", "rekey_host"]
+__all__ = ["PARTS", "WORDS", "Snapshot", "accelerators", "follows", "isolate_rng", "rekey", "rekey_host"]
 
+PARTS = ("python", "numpy", "cpu", "devices", "registered")
+"""What `Snapshot.plain` holds."""
 _LAZY = ("cuda", "xpu")
 
 
@@ -45,11 +47,45 @@ def rekey(key: int) -> None:
 
 
 def rekey_host(key: int) -> None:
-    """Those of Python, NumPy and torch's CPU: what a data loader's worker has. 6 us, where torch.manual_seed alone,
-    which formats a traceback, takes 150."""
+    """Those of Python, NumPy and torch's CPU: what a data loader's worker has. torch.manual_seed would format a
+    traceback each time, and draws the same."""
     random.seed(key)
     np.random.seed(key >> 32)  # noqa: NPY002 - the legacy global is the one that has to be covered
     torch.default_generator.manual_seed(key)
+
+
+_BLOCK = 624  # words of the Mersenne twister's state, which it replaces together
+_BLOCKS, _ROUNDS = 100, 40
+WORDS = _BLOCK * _BLOCKS * _ROUNDS
+"""How many drawn words `follows` looks through."""
+
+
+def follows(key: int) -> dict[str, bool]:
+    """Whether Python's and NumPy's generators are where draws from the key lead, within WORDS of them."""
+    python = random.Random(key).getstate()[1][:-1], random.getstate()[1][:-1]
+    legacy: Any = np.random.RandomState(key >> 32), np.random.mtrand._rand
+    return {
+        "random": _leads(*(np.array(words, dtype=np.uint32) for words in python)),
+        "numpy.random": _leads(*(one.get_state()[1] for one in legacy)),
+    }
+
+
+def _leads(start: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> bool:
+    """Whether drawing from the one state comes to the other; both generators are the same twister."""
+    if np.array_equal(start, now):
+        return True
+    block = _twister(now, 0).random_raw(_BLOCK)  # what comes out while the state is this one
+    walk = _twister(start, _BLOCK)
+    for _ in range(_ROUNDS):
+        if (walk.random_raw(_BLOCK * _BLOCKS).reshape(_BLOCKS, _BLOCK) == block).all(1).any():
+            return True
+    return False
+
+
+def _twister(words: np.ndarray[Any, Any], position: int) -> Any:
+    bits: Any = np.random.MT19937()
+    bits.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": position}}
+    return bits
 
 
 class Snapshot:
