@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
     from detprobe.scanning import assert_deterministic, scan
-    from detprobe.seeding import Run, SettingsReport, isolate_rng, register_rng, seed_everything
+    from detprobe.seeding import Run, SettingsReport, isolate_rng, register_rng, seed_everything, seed_worker
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ _HOMES = {
     "register_rng": "detprobe.seeding",
     "scan": "detprobe.scanning",
     "seed_everything": "detprobe.seeding",
+    "seed_worker": "detprobe.seeding",
 }
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "register_rng",
     "scan",
     "seed_everything",
+    "seed_worker",
 ]
 
 

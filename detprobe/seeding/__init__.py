@@ -3,6 +3,7 @@
 from detprobe.seeding._registry import register_rng
 from detprobe.seeding._report import Setting, SettingsReport
 from detprobe.seeding._run import Run, seed_everything
+from detprobe.seeding._samples import seed_worker
 from detprobe.seeding._states import isolate_rng
 
-__all__ = ["Run", "Setting", "SettingsReport", "isolate_rng", "register_rng", "seed_everything"]
+__all__ = ["Run", "Setting", "SettingsReport", "isolate_rng", "register_rng", "seed_everything", "seed_worker"]

@@ -12,12 +12,13 @@ from typing import Any
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["VERSION", "as_seed", "derive", "derive_bytes"]
+__all__ = ["LOW", "VERSION", "Prefix", "as_seed", "derive", "derive_bytes"]
 
 VERSION = 1
 """Part of every key: another derivation gets another number, and with it other streams."""
 
 LOW = 0xFFFF_FFFF
+_PERSON = b"detprobe.key"
 _LARGEST = 2**64 - 1
 
 
@@ -50,8 +51,25 @@ def derive(seed: int, *names: str | int) -> int:
 
 def derive_bytes(seed: int, *names: str | int, size: int) -> bytes:
     """As `derive`, `size` bytes of it (at most 64)."""
-    digest = blake2b(digest_size=size, person=b"detprobe.key")
-    for part in (VERSION, seed, *names):
+    return blake2b(_encoded(VERSION, seed, *names), digest_size=size, person=_PERSON).digest()
+
+
+class Prefix:
+    """Keys that begin with the same parts: `Prefix(seed, "a").derive("b")` is `derive(seed, "a", "b")`, and faster."""
+
+    def __init__(self, seed: int, *names: str | int) -> None:
+        self._begun = blake2b(_encoded(VERSION, seed, *names), digest_size=8, person=_PERSON)
+
+    def derive(self, *names: str | int) -> int:
+        """The key of the prefix and these."""
+        digest = self._begun.copy()
+        digest.update(_encoded(*names))
+        return int.from_bytes(digest.digest(), "little")
+
+
+def _encoded(*parts: str | int) -> bytes:
+    found = b""
+    for part in parts:
         kind, raw = (b"i", b"%d" % part) if isinstance(part, int) else (b"s", part.encode("utf-8", "surrogatepass"))
-        digest.update(kind + len(raw).to_bytes(8, "little") + raw)
-    return digest.digest()
+        found += kind + len(raw).to_bytes(8, "little") + raw
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,10 +19,13 @@ from detprobe.seeding import _report as status
 from detprobe.seeding._registry import load_entry_points, registered
 from detprobe.seeding._report import Setting, SettingsReport
 
+if TYPE_CHECKING:
+    from detprobe.seeding._loader import KeyedLoader
+
 __all__ = ["Run", "seed_everything"]
 
 _STATE_VERSION = 1
-_KEYS = ("version", "seed", "expected", "epoch", "step", "rank", "world_size", "devices", "generators")
+_KEYS = ("version", "seed", "expected", "epoch", "step", "rank", "world_size", "devices", "generators", "loaders")
 _MODES = (None, "warn", "error")
 _seeded = False
 
@@ -42,6 +45,8 @@ class Run:
         self._drawn_before = _drawn_before()
         self._failed = load_entry_points()
         self._expected = 0
+        self._reached: dict[str, tuple[int, int]] = {}  # of each loader the epoch, and the samples given out in it
+        self._resume_at: dict[str, tuple[int, int]] = {}  # the same, of a loaded state
 
     @property
     def report(self) -> SettingsReport:
@@ -118,6 +123,52 @@ class Run:
         key = self._key("generator", name, indices, per_rank=per_rank)
         return torch.Generator(device=device).manual_seed(key)
 
+    def loader(self, dataset: Any, *, name: str, **options: Any) -> KeyedLoader:
+        """A torch DataLoader whose data depends on the seed, the name and the epoch alone.
+
+        Not on num_workers, persistent_workers, prefetch_factor or how workers start; a sample not on the batch size.
+        The order, and what is drawn for each sample and each collated batch, come from keys: random, NumPy, torch, and
+        the generators that the dataset, its transforms, the collate function and the sampler hold start anew for each.
+        Iterating draws nothing from the generators outside.
+
+        Example:
+            >>> loader = run.loader(dataset, name="train", batch_size=64, shuffle=True, num_workers=4)
+            >>> for epoch in range(3):
+            ...     run.epoch(epoch)
+            ...     for images, labels in loader: ...
+
+        Args:
+            dataset: with `__getitem__` or `__getitems__`, which is asked for one sample at a time. The first sample of
+                an epoch is fetched twice in a process where the dataset only then makes a generator.
+            name: of the loader; another name gives another order and other draws.
+            options: those of torch's DataLoader, without `generator`. Samplers draw from the loader's key: a
+                DistributedSampler too, and its `set_epoch` is called.
+
+        Returns:
+            The loader. Twice in one epoch it gives the same data; where `epoch` is never called it counts its own.
+            `state_dict` saves where it is, and a pass that begins in a resumed epoch begins there.
+
+        Raises:
+            ArgumentTypeError: an IterableDataset, whose samples have no index; no dataset; or no name.
+            ArgumentValueError: a generator was given, or the name is empty.
+        """
+        from detprobe.seeding._loader import KeyedLoader
+
+        return KeyedLoader(self, name, self._key("loader", name, (), per_rank=False), dataset, options)
+
+    def loader_kwargs(self, name: str) -> dict[str, Any]:
+        """Arguments for a DataLoader that you build: its own generator, and workers that are seeded.
+
+        Order and draws repeat, and differ between epochs; unlike those of `loader` they depend on the number of
+        workers, and on how many passes there were before.
+
+        Example:
+            >>> loader = DataLoader(dataset, shuffle=True, num_workers=2, **run.loader_kwargs("train"))
+        """
+        from detprobe.seeding._samples import seed_worker
+
+        return {"generator": self.generator(name), "worker_init_fn": seed_worker}
+
     def _key(self, kind: str, name: str, indices: tuple[int, ...], *, per_rank: bool) -> int:
         if not isinstance(name, str):
             raise ArgumentTypeError(f"{kind}: name: expected a string, got {type(name).__name__}")
@@ -166,6 +217,7 @@ class Run:
             "world_size": self.world_size,
             "devices": _visible(),
             "generators": _states.Snapshot().plain(),
+            "loaders": {name: {"epoch": epoch, "samples": at} for name, (epoch, at) in self._reached.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -202,6 +254,8 @@ class Run:
                 f"{sorted(held & running)} run here: put the model on its device first"
             )
         snapshot = _states.Snapshot.from_plain(state["generators"])
+        self._resume_at = {name: (at["epoch"], at["samples"]) for name, at in state["loaders"].items()}
+        self._reached = dict(self._resume_at)
         self._epoch, self._step, self._resumed = state["epoch"], state["step"], True
         for generator in _states.accelerators().values():
             generator.manual_seed(int(state["expected"]))  # of those that had not started when it was saved
