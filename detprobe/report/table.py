@@ -13,7 +13,7 @@ from detprobe.report.wording import clean
 
 __all__ = ["render_table"]
 
-_GOOD, _BAD = ("OK", "PASS"), ("FAIL", "OVERRIDDEN", "LATE", "RANDOM")
+_GOOD, _BAD = ("OK", "PASS"), ("FAIL", "OVERRIDDEN", "LATE", "RANDOM", "FREE")
 
 
 def render_table(

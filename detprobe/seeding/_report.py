@@ -6,10 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-__all__ = ["LATE", "NOT_REQUESTED", "OK", "OVERRIDDEN", "RANDOM", "UNSUPPORTED", "Setting", "SettingsReport"]
+__all__ = ["FREE", "LATE", "NOT_REQUESTED", "OK", "OVERRIDDEN", "RANDOM", "UNSUPPORTED", "Setting", "SettingsReport"]
 
 OK, LATE, OVERRIDDEN = "OK", "LATE", "OVERRIDDEN"
 RANDOM, UNSUPPORTED, NOT_REQUESTED = "RANDOM", "UNSUPPORTED", "NOT REQUESTED"
+FREE = "FREE"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Setting:
     """What is in effect now."""
     status: str
     """OK; LATE: set after it could have an effect; OVERRIDDEN: something else was set since, or by the user before;
-    RANDOM: differs from process to process; UNSUPPORTED: not on this machine or build; NOT REQUESTED: left as it is."""
+    RANDOM: differs from process to process; UNSUPPORTED: not on this machine or build; NOT REQUESTED: left as it is;
+    FREE: seen to differ by `Run.check`."""
     fix: str = ""
 
 
@@ -39,7 +41,7 @@ class SettingsReport:
     @property
     def ok(self) -> bool:
         """Whether everything that was asked for is in effect."""
-        return not any(row.status in (LATE, OVERRIDDEN, RANDOM) for row in self.rows)
+        return not any(row.status in (LATE, OVERRIDDEN, RANDOM, FREE) for row in self.rows)
 
     def row(self, name: str) -> Setting:
         """The row of that name, or KeyError."""

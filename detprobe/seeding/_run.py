@@ -6,6 +6,7 @@ resumed run draws what the uninterrupted one would have drawn.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,6 +169,30 @@ class Run:
         from detprobe.seeding._samples import seed_worker
 
         return {"generator": self.generator(name), "worker_init_fn": seed_worker}
+
+    def check(self, model: Any, inputs: Any, **options: Any) -> SettingsReport:
+        """The report, with what seeding left free on this device: the findings of `detprobe.scan`, and what
+        `detprobe.probes.advise` says about the settings of now. Takes seconds.
+
+        Example:
+            >>> print(run.check(model, (images,)))
+
+        Args:
+            model, inputs: as for `detprobe.scan`.
+            options: further arguments of `detprobe.scan`: loss, replays, axes.
+
+        Returns:
+            The rows of `report` and, after them, one for each finding and each setting; FREE where bits were seen to
+            differ.
+
+        Raises:
+            What `detprobe.scan` raises.
+        """
+        from detprobe.seeding._check import check_rows
+
+        rows = check_rows(model, inputs, options)
+        report = self.report
+        return dataclasses.replace(report, rows=(*report.rows, *rows))
 
     def _key(self, kind: str, name: str, indices: tuple[int, ...], *, per_rank: bool) -> int:
         if not isinstance(name, str):
