@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
     from detprobe.scanning import assert_deterministic, scan
-    from detprobe.seeding import Run, SettingsReport, isolate_rng, register_rng, seed_everything, seed_worker
+    from detprobe.seeding import (
+        LoaderAudit,
+        Run,
+        SettingsReport,
+        audit_loader,
+        isolate_rng,
+        register_rng,
+        seed_everything,
+        seed_worker,
+    )
 
 __version__ = "0.1.0"
 
@@ -23,6 +32,7 @@ _ROOMS = ("nn", "ops", "probes")
 _HOMES = {
     "DetprobeError": "detprobe.errors",
     "Finding": "detprobe.result",
+    "LoaderAudit": "detprobe.seeding",
     "NondeterminismError": "detprobe.errors",
     "NotAvailableError": "detprobe.errors",
     "OpRow": "detprobe.result",
@@ -31,6 +41,7 @@ _HOMES = {
     "Run": "detprobe.seeding",
     "SettingsReport": "detprobe.seeding",
     "Trial": "detprobe.result",
+    "audit_loader": "detprobe.seeding",
     "assert_deterministic": "detprobe.scanning",
     "deterministic": "detprobe.rerouting",
     "isolate_rng": "detprobe.seeding",
@@ -43,6 +54,7 @@ _HOMES = {
 __all__ = [
     "DetprobeError",
     "Finding",
+    "LoaderAudit",
     "NondeterminismError",
     "NotAvailableError",
     "OpRow",
@@ -52,6 +64,7 @@ __all__ = [
     "SettingsReport",
     "Trial",
     "assert_deterministic",
+    "audit_loader",
     "deterministic",
     "isolate_rng",
     "nn",
