@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -179,6 +180,23 @@ def test_resume_in_the_middle_of_an_epoch(
     assert before + rest == whole[1]
     run.epoch(2)
     assert sum(len(batch) for batch in loader) == 23
+
+
+class Cycle:
+    """A sampler without a length, and without an end."""
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.cycle(range(3))
+
+
+def test_a_sampler_without_an_end() -> None:
+    def first(workers: int) -> list[list[float]]:
+        _, loader = make(Held(3), shuffle=False, sampler=Cycle(), num_workers=workers)
+        return [s for batch in itertools.islice(loader, 20) for s in batch.tolist()]
+
+    found = first(0)
+    assert len({s[1] for s in found}) == len(found) == 80
+    assert first(2) == found
 
 
 def test_samples_drawn_twice_draw_something_else() -> None:

@@ -171,6 +171,7 @@ def test_resume_in_the_middle_of_an_epoch() -> None:
         ({"version": 9}, "version 1, got 9"),
         ({"more": 1}, "gave; foreign: more"),
         ({"generators": {"python": 1}}, "gave; missing: numpy, cpu, devices, registered"),
+        ({"loaders": {"train": {"epoch": 1}}}, "gave; missing: samples"),
         ({"generators": 3}, "a dict with python, numpy, cpu, devices, registered is a int"),
     ],
 )

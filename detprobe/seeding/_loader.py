@@ -111,11 +111,12 @@ class _Iteration:
 
     def __next__(self) -> Any:
         loader = self._loader
+        batches = self._begin() if self._batches is None else self._batches
         if loader.num_workers == 0:
             with _states.isolate_rng(), one_thread():
-                batch = next(self._batches or self._begin())
+                batch = next(batches)
         else:
-            batch = next(self._batches or self._begin())
+            batch = next(batches)
         self._at += self._sizes.popleft() if self._sizes else loader.batch_size or 1
         loader._run._reached[loader._name] = (self._epoch, self._at)
         return batch

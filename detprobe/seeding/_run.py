@@ -258,6 +258,8 @@ class Run:
                 f"load_state_dict: expected what Run.state_dict() gave, version {_STATE_VERSION}, got {got}"
             )
         wrong = _odd_keys(state, _KEYS) or _odd_keys(state["generators"], _states.PARTS)
+        for at in () if wrong else state["loaders"].values():
+            wrong = wrong or _odd_keys(at, ("epoch", "samples"))
         if wrong:
             raise ArgumentValueError(f"load_state_dict: expected what Run.state_dict() gave; {wrong}")
         here = {
