@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
     from detprobe.scanning import assert_deterministic, scan
+    from detprobe.seeding import (
+        LoaderAudit,
+        Run,
+        SettingsReport,
+        audit_loader,
+        isolate_rng,
+        register_rng,
+        seed_everything,
+        seed_worker,
+    )
 
 __version__ = "0.1.0"
 
@@ -22,32 +32,48 @@ _ROOMS = ("nn", "ops", "probes")
 _HOMES = {
     "DetprobeError": "detprobe.errors",
     "Finding": "detprobe.result",
+    "LoaderAudit": "detprobe.seeding",
     "NondeterminismError": "detprobe.errors",
     "NotAvailableError": "detprobe.errors",
     "OpRow": "detprobe.result",
     "Report": "detprobe.result",
     "Rerouted": "detprobe.rerouting",
+    "Run": "detprobe.seeding",
+    "SettingsReport": "detprobe.seeding",
     "Trial": "detprobe.result",
+    "audit_loader": "detprobe.seeding",
     "assert_deterministic": "detprobe.scanning",
     "deterministic": "detprobe.rerouting",
+    "isolate_rng": "detprobe.seeding",
+    "register_rng": "detprobe.seeding",
     "scan": "detprobe.scanning",
+    "seed_everything": "detprobe.seeding",
+    "seed_worker": "detprobe.seeding",
 }
 
 __all__ = [
     "DetprobeError",
     "Finding",
+    "LoaderAudit",
     "NondeterminismError",
     "NotAvailableError",
     "OpRow",
     "Report",
     "Rerouted",
+    "Run",
+    "SettingsReport",
     "Trial",
     "assert_deterministic",
+    "audit_loader",
     "deterministic",
+    "isolate_rng",
     "nn",
     "ops",
     "probes",
+    "register_rng",
     "scan",
+    "seed_everything",
+    "seed_worker",
 ]
 
 

@@ -7,13 +7,14 @@ import importlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
 
-__all__ = ["make", "shown"]
+__all__ = ["find", "make", "shown"]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _EXPECTED = "expected FILE.py:factory or package.module:factory"
@@ -27,17 +28,7 @@ def make(target: str) -> tuple[Any, ...]:
             the text).
         ArgumentTypeError: the factory is no function, or returns something else.
     """
-    home, colon, name = target.rpartition(":")
-    if not colon or not home or not name.isidentifier():
-        raise ArgumentValueError(f"{_EXPECTED}, got {target!r}")
-    module = _from_file(Path(home)) if home.endswith(".py") else _from_package(home)
-    factory = getattr(module, name, None)
-    if factory is None:
-        raise ArgumentValueError(f"{home} has no {name!r}{_guess(name, module)}")
-    if not callable(factory):
-        raise ArgumentTypeError(
-            f"{target}: expected a function that returns (model, inputs), got {type(factory).__name__}"
-        )
+    factory = find(target, returns="(model, inputs)")
     try:
         made = factory()
     except (Exception, SystemExit) as error:
@@ -46,6 +37,25 @@ def make(target: str) -> tuple[Any, ...]:
         got = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
         raise ArgumentTypeError(f"{target}: expected it to return (model, inputs) or (model, inputs, loss), got {got}")
     return made
+
+
+def find(target: str, *, returns: str) -> Callable[..., Any]:
+    """The factory, not called.
+
+    Raises:
+        ArgumentValueError: there is no such file, module or factory, or importing it raised.
+        ArgumentTypeError: it is no function; the text says what one `returns`.
+    """
+    home, colon, name = target.rpartition(":")
+    if not colon or not home or not name.isidentifier():
+        raise ArgumentValueError(f"{_EXPECTED}, got {target!r}")
+    module = _from_file(Path(home)) if home.endswith(".py") else _from_package(home)
+    factory = getattr(module, name, None)
+    if factory is None:
+        raise ArgumentValueError(f"{home} has no {name!r}{_guess(name, module)}")
+    if not callable(factory):
+        raise ArgumentTypeError(f"{target}: expected a function that returns {returns}, got {type(factory).__name__}")
+    return cast(Callable[..., Any], factory)
 
 
 def _from_file(path: Path) -> ModuleType:
