@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from detprobe.errors import ArgumentValueError
 from detprobe.verdict import _statistics as statistics
 from detprobe.verdict._rule import Decision, decide
 
@@ -22,6 +23,18 @@ def test_below_three_pairs_nothing_is_real_and_nothing_is_noise(n: int) -> None:
     assert one([1e6 + i for i in range(n)]).verdict == "UNDECIDED"
     found = one([1e-9 * i for i in range(n)], least=1.0)
     assert (found.verdict, found.more_pairs) == ("UNDECIDED", 3 - n)
+
+
+@pytest.mark.parametrize("pair", [(0.0, math.nan), (math.inf, 0.0), (-1.5e308, 1.5e308)])
+def test_what_is_not_finite_is_refused_and_no_evidence(pair: tuple[float, float]) -> None:
+    with pytest.raises(ArgumentValueError, match="finite"):
+        decide([([0.0, 0.0, 0.0, pair[0]], [1.0, 1.1, 0.9, pair[1]])])
+
+
+@pytest.mark.parametrize(("a", "b"), [([], []), ([1.0], [1.0, 2.0])])
+def test_values_that_are_no_pairs_are_refused(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ArgumentValueError, match="one pair at least"):
+        decide([(a, b)])
 
 
 def test_one_pair_has_no_interval() -> None:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from detprobe.errors import ArgumentValueError
 from detprobe.verdict import _statistics as statistics
 
 __all__ = ["FEWEST", "Decision", "decide"]
@@ -59,7 +60,12 @@ def decide(
         look: 1 for the first verdict on these data, 2 after pairs were added, and so on.
         min_effects: per metric the smallest difference that matters, above 0, in units of the metric; without one
             NOISE cannot be said.
+
+    Raises:
+        ArgumentValueError: no pairs, or values or differences that are not finite: they would pass for evidence.
     """
+    for a, b in metrics:
+        _check(a, b)
     wanted = [None] * len(metrics) if min_effects is None else list(min_effects)
     level = statistics.look_level(look)
     strictest = level / max(1, len(metrics))
@@ -85,6 +91,16 @@ def decide(
             )
         )
     return found
+
+
+def _check(a: Sequence[float], b: Sequence[float]) -> None:
+    if not a or len(a) != len(b):
+        raise ArgumentValueError(f"expected a value of A for each of B, one pair at least, got {len(a)} and {len(b)}")
+    for x, y in zip(a, b, strict=True):
+        if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(y - x)):
+            raise ArgumentValueError(
+                f"expected finite values with a finite difference, got {x} and {y}: leave the pair out"
+            )
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
