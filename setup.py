@@ -1,4 +1,5 @@
-"""Builds the extension: `detprobe._C` (torch ops, CPU always, CUDA where it can be) and `detprobe._emulator`.
+"""Builds the extension: `detprobe._C` (torch ops) and `detprobe._probes`, for CPU always, for CUDA where it can be, and
+`detprobe._emulator`.
 
 Everything static is in pyproject.toml. DETPROBE_CUDA=0 leaves CUDA out, =1 demands it; unset, it is built when torch
 has CUDA and a toolkit is there, also on a machine without a GPU. FORCE_CUDA=1 means the same as DETPROBE_CUDA=1.
@@ -99,6 +100,7 @@ def headers() -> list[str]:
 def extensions() -> list:
     isa, macros = instruction_sets()
     ops = sources("*.cpp", "cpu/[!i]*.cpp", "tensor/*.cpp") + isa
+    probes = sources("probes/*.cpp")
     if wants_cuda():
         defines = [
             ("DETPROBE_CUDA_VERSION", f'"{torch.version.cuda}"'),
@@ -111,9 +113,24 @@ def extensions() -> list:
             extra_compile_args={"cxx": HOST_FLAGS, "nvcc": DEVICE_FLAGS},
             depends=headers(),
         )
+        probing = CUDAExtension(
+            "detprobe._probes",
+            probes + sources("probes/*.cu"),
+            include_dirs=[pybind11.get_include()],
+            define_macros=[("DETPROBE_PROBES_CUDA", None)],
+            extra_compile_args={"cxx": HOST_FLAGS, "nvcc": DEVICE_FLAGS},
+            depends=headers(),
+        )
     else:
         native = CppExtension(
             "detprobe._C", ops, define_macros=macros, extra_compile_args={"cxx": HOST_FLAGS}, depends=headers()
+        )
+        probing = CppExtension(
+            "detprobe._probes",
+            probes,
+            include_dirs=[pybind11.get_include()],
+            extra_compile_args={"cxx": HOST_FLAGS},
+            depends=headers(),
         )
     emulator = CppExtension(
         "detprobe._emulator",
@@ -122,7 +139,7 @@ def extensions() -> list:
         extra_compile_args={"cxx": HOST_FLAGS},
         depends=headers(),
     )
-    return [native, emulator]
+    return [native, probing, emulator]
 
 
 # A module that is imported for its ops alone needs an init function all the same: module.cpp has it.

@@ -10,7 +10,7 @@
 
 namespace detprobe {
 
-// The functions, by the ops that they call: calls_sums.cpp, calls_rows.cpp.
+// The functions, by the ops that they call: calls_sums.cpp, calls_rows.cpp, calls_scatter.cpp.
 PyObject* call_sum(PyObject*, PyObject* const* args, Py_ssize_t count);
 PyObject* call_mean(PyObject*, PyObject* const* args, Py_ssize_t count);
 PyObject* call_exact_sum(PyObject*, PyObject* const* args, Py_ssize_t count);
@@ -21,6 +21,9 @@ PyObject* call_softmax(PyObject*, PyObject* const* args, Py_ssize_t count);
 PyObject* call_layer_norm(PyObject*, PyObject* const* args, Py_ssize_t count);
 PyObject* call_cross_entropy(PyObject*, PyObject* const* args, Py_ssize_t count);
 PyObject* call_batch_norm(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_index_add(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_scatter_reduce(PyObject*, PyObject* const* args, Py_ssize_t count);
+PyObject* call_index_put(PyObject*, PyObject* const* args, Py_ssize_t count);
 
 // The switch of detprobe.deterministic() (reroute_context.cpp). A session is a capsule.
 PyObject* reroute_key(PyObject*, PyObject*);   // the name of the key that switches; an error where torch has none

@@ -35,6 +35,7 @@ def read() -> dict[str, Any]:
         "detprobe": __version__,
         "build": _build(),
         "kernels": _kernels(),
+        "probes": _probes(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": str(torch.__version__),
@@ -94,6 +95,15 @@ def _kernels() -> str:
         return str(torch.ops.detprobe.cpu_capability())
     except (ImportError, RuntimeError) as error:  # not built, or a DETPROBE_CPU that means nothing
         return f"none ({str(error).splitlines()[0]})"
+
+
+def _probes() -> str:
+    """What the compiled half of the probes was built with, or why it is not there."""
+    try:
+        from detprobe import _probes
+    except ImportError as error:
+        return f"not built ({error})"
+    return f"{'CUDA' if _probes.cuda else 'no CUDA'}, declarations of cuDNN {_probes.cudnn_api}"
 
 
 def _flags() -> dict[str, Any]:

@@ -60,15 +60,12 @@ class Histogram:
     """Values to compare with, by name: ("fixed order", 0.0)."""
 
     def __post_init__(self) -> None:
-        if (
-            len(self.edges) != len(self.counts) + 1
-            or not self.counts
-            or not _rising(self.edges)
-            or min(self.counts) < 0
-        ):
+        fits = len(self.edges) == len(self.counts) + 1 > 1 and min(self.counts) >= 0
+        finite = all(map(math.isfinite, (*self.edges, *(at for _, at in self.marks))))
+        if not fits or not finite or not _rising(self.edges):
             raise ArgumentValueError(
-                f"histogram {self.title!r:.80}: expected rising edges, one more than counts, got "
-                f"{len(self.edges)} edges and {len(self.counts)} counts"
+                f"histogram {self.title!r:.80}: expected finite, rising edges, one more than counts, and finite marks, "
+                f"got {len(self.edges)} edges and {len(self.counts)} counts"
             )
 
     @classmethod
@@ -92,8 +89,8 @@ class Histogram:
         else:
             step = (high - low) / bins
             edges = [low + i * step for i in range(bins)] + [high]
-            if not _rising(edges):  # equal, or too close to be split
-                edges = [math.nextafter(low, -math.inf), math.nextafter(high, math.inf)]
+        if not _rising(edges):  # equal, or too close to be split
+            edges = [math.nextafter(low, -math.inf), math.nextafter(high, math.inf)]
         places = Counter(max(0, sum(value >= edge for edge in edges[:-1]) - 1) for value in found)
         counts = tuple(places[i] for i in range(len(edges) - 1))
         return cls(title, unit, tuple(edges), counts, tuple(marks))
@@ -193,11 +190,12 @@ class ProbeReport(Document):
 
 @dataclass(frozen=True)
 class ProbeReports(Document):
-    """The reports of several probes on one device, and the probes that could not run there."""
+    """The reports of several probes, and the probes that could not run."""
 
     kind: ClassVar[str] = "probes"
 
     device: str
+    """Where they were asked to run: "cpu", "cuda:0", or "cpu and emulator"."""
     reports: tuple[ProbeReport, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     """Name of a probe, and the sentence that says why it did not run."""
@@ -210,7 +208,7 @@ class ProbeReports(Document):
         return all(report.ok for report in self.reports)
 
     def __getitem__(self, name: str) -> ProbeReport:
-        """The report of one probe, by its name."""
+        """The report of one probe, by its name; where it ran on two devices, the first."""
         for report in self.reports:
             if report.name == name:
                 return report

@@ -4,6 +4,9 @@ The written one: DSUM-1 and DSCAN-1 retold on sets of leaves in the place of num
 i-th is replaced by a huge number and the j-th by its negative. Ones that are added to either of them vanish, until the
 two meet and cancel; so the result counts the leaves that are not under the lowest common ancestor of i and j.
 
+A witness of its own: it shares no code with detprobe.probes.reduction_order, whose tests compare what they recover from
+detprobe.ops.sum with the written tree of this file, and it asks many pairs in one call, as rows of a batch.
+
 Source of the idea: P. Xie et al., Revealing Floating-Point Accumulation Orders in Software/Hardware Implementations,
 USENIX ATC 2025 (FPRev).
 """

@@ -13,6 +13,10 @@ from detprobe.ops._native import CALLS, OPS
 X = torch.linspace(-3, 3, 60).reshape(6, 10)
 OF_ROW = torch.linspace(0.5, 1.5, 10)
 CLASSES = torch.tensor([0, 9, 3, -100, 5, 5])
+ROWS = torch.tensor([5, 0, 5, 1])
+PLAN = ops.index_plan(ROWS, 6)
+EACH = ROWS[:, None].expand(4, 10)
+SOURCE = torch.linspace(0, 2, 40).reshape(4, 10)
 
 
 def statistics() -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,6 +42,18 @@ PLAIN = {
     "batch_norm": (
         (X, None, None, OF_ROW, OF_ROW, True, 0.1, 1e-5),
         lambda: OPS.batch_norm_training.default(X, OF_ROW, OF_ROW, 1e-5)[0],
+    ),
+    "index_add": (
+        (X, -2, ROWS, SOURCE, 0.3, None, None),
+        lambda: OPS.index_add.default(X, 0, ROWS, SOURCE, 0.3, []),
+    ),
+    "scatter_reduce": (
+        (X, 0, EACH, SOURCE, "mean", False, None, None),
+        lambda: OPS.scatter_reduce.default(X, 0, EACH, SOURCE, "mean", False, []),
+    ),
+    "index_put": (
+        (X, (None, ROWS), SOURCE[:, :4].sum(), True),
+        lambda: OPS.index_put.default(X, [None, ROWS], SOURCE[:, :4].sum(), True),
     ),
 }
 
@@ -121,12 +137,62 @@ ODD = {
         (X[0], None, None, None, None, True, 0.1, 1e-5),
         (X, None, None, None, None, True, None, 1e-5),
     ],
+    "index_add": [
+        (X, 2, ROWS, SOURCE, 1, None, None),
+        (X, 0, ROWS - 1, SOURCE, 1, None, None),
+        (X, 0, ROWS + 1, SOURCE, 1, None, None),
+        (X, 0, ROWS[:3], SOURCE, 1, None, None),
+        (X, 0, EACH, SOURCE, 1, None, None),
+        (X, 0, ROWS.short(), SOURCE, 1, None, None),
+        (X, 0, PLAN, SOURCE, 1, None, None),
+        (X, 0, ROWS, SOURCE[:, :9], 1, None, None),
+        (X, 0, ROWS, SOURCE[0], 1, None, None),
+        (X, 0, ROWS, SOURCE.double(), 1, None, None),
+        (X, 0, ROWS, SOURCE.to("meta"), 1, None, None),
+        (X, 0, ROWS, SOURCE, 2, None, None),
+        (X, 0, ROWS, SOURCE, BIG, None, None),
+        (X, 0, ROWS, SOURCE, 1j, None, None),
+        (X, 0, ROWS, SOURCE, 1, PLAN.order, None),
+        (X, 0, ROWS, SOURCE, 1, PLAN.order, PLAN.offsets[1:]),
+    ],
+    "scatter_reduce": [
+        (X, 0, EACH - 1, SOURCE, "sum", True, None, None),
+        (X, 0, ROWS, SOURCE, "sum", True, None, None),
+        (X, 0, EACH, SOURCE[:3], "sum", True, None, None),
+        (X[:, :9], 0, EACH, SOURCE, "sum", True, None, None),
+        (X, 0, EACH, SOURCE, "median", True, None, None),
+        (X, 0, EACH, SOURCE, "\ud800", True, None, None),
+        (X, 0, EACH, SOURCE, None, True, None, None),
+        (X, 0, EACH, SOURCE, "sum", 1, None, None),
+        (X, 0, EACH, SOURCE, "sum", True, PLAN.order, PLAN.offsets),
+        (X, 1, ROWS, SOURCE.T, "sum", True, PLAN.order, PLAN.offsets),
+    ],
+    "index_put": [
+        (X, [ROWS], SOURCE, True),
+        (X, (), SOURCE, True),
+        (X, (None, None), SOURCE, True),
+        (X, (ROWS, ROWS, ROWS), SOURCE, True),
+        (X, (X > 0,), SOURCE, True),
+        (X, (ROWS - 12,), SOURCE, True),
+        (X, (ROWS,), SOURCE[:, :9], True),
+        (X, (ROWS,), SOURCE, 1),
+        (X, (ROWS,), SOURCE.double(), True),
+        (X, (3,), SOURCE, True),
+    ],
 }
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_to_be_refused_or_explained_takes_the_long_way(name):
     assert [getattr(CALLS, name)(*arguments) for arguments in ODD[name]] == [None] * len(ODD[name])
+
+
+def test_a_plan_takes_the_short_way_to_the_same_bits():
+    planned = (PLAN.order, PLAN.offsets)
+    found = CALLS.index_add(X, 0, ROWS, SOURCE, 1, *planned)
+    assert difference(found, OPS.index_add.default(X, 0, ROWS, SOURCE, 1, [])) is None
+    found = CALLS.scatter_reduce(X, 0, ROWS, SOURCE, "amax", True, *planned)
+    assert difference(found, OPS.scatter_reduce.default(X, 0, EACH, SOURCE, "amax", True, [])) is None
 
 
 def test_batch_norm_updates_the_running_statistics_once_on_both_ways():

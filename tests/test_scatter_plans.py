@@ -42,6 +42,13 @@ def test_a_plan_is_asked_for_its_size_its_device_and_its_shape():
         ops.scatter_reduce(X, 0, plan, S[:, :2], "sum")
 
 
+def test_an_op_without_plans_says_what_to_pass():
+    plan = ops.index_plan(I, 5)
+    for call in (lambda: ops.index_put(X, (plan,), S), lambda: ops.take(X, plan)):
+        with pytest.raises(TypeError, match=r"expected a tensor, got IndexPlan: pass plan\.index, this op takes no"):
+            call()
+
+
 def test_a_plan_refuses_what_is_no_index_and_no_size_and_stays_what_it_is():
     for call, error, named in (
         (lambda: ops.index_plan([0], 5), TypeError, "list"),

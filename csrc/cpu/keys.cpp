@@ -18,24 +18,16 @@ constexpr int64_t kGrain = 65536;
 #define DETPROBE_VECTORIZED
 #endif
 
-// Whether all are from 0 to limit - 1: the sign of v, or of limit - 1 - v, tells of one that is not. And their low
-// bits.
-template <class Index>
-DETPROBE_VECTORIZED bool narrowed(const Index* index, int64_t n, uint64_t limit, uint32_t* keys) {
+// Whether all are from 0 to limit - 1, once `wrap` is added to those below 0: the sign of v, or of limit - 1 - v, tells
+// of one that is not. And their low bits, where somebody wants them.
+template <bool Kept, class Index>
+DETPROBE_VECTORIZED bool narrowed(const Index* index, int64_t n, uint64_t limit, uint64_t wrap, uint32_t* keys) {
   uint64_t signs = limit - 1;
   for (int64_t i = 0; i < n; ++i) {
-    const uint64_t v = static_cast<uint64_t>(static_cast<int64_t>(index[i]));
+    const int64_t given = index[i];
+    const uint64_t v = static_cast<uint64_t>(given) + (static_cast<uint64_t>(given >> 63) & wrap);
     signs |= v | (limit - 1 - v);
-    keys[i] = static_cast<uint32_t>(index[i]);
-  }
-  return n == 0 || static_cast<int64_t>(signs) >= 0;
-}
-template <class Index>
-DETPROBE_VECTORIZED bool fits(const Index* index, int64_t n, uint64_t limit) {
-  uint64_t signs = limit - 1;
-  for (int64_t i = 0; i < n; ++i) {
-    const uint64_t v = static_cast<uint64_t>(static_cast<int64_t>(index[i]));
-    signs |= v | (limit - 1 - v);
+    if (Kept) keys[i] = static_cast<uint32_t>(v);
   }
   return n == 0 || static_cast<int64_t>(signs) >= 0;
 }
@@ -48,15 +40,16 @@ int64_t keys_of(const Index* index, int64_t n, int64_t size, bool negative, int6
   const uint64_t limit = static_cast<uint64_t>(size);
   at::parallel_for(0, n, kGrain, [&](int64_t begin, int64_t end) {
     bool all_fit = true;
-    if (!negative && none < 0) {
-      all_fit =
-          keys ? narrowed(index + begin, end - begin, limit, keys + begin) : fits(index + begin, end - begin, limit);
+    if (none < 0) {
+      const uint64_t wrap = negative ? limit : 0;
+      all_fit = keys ? narrowed<true>(index + begin, end - begin, limit, wrap, keys + begin)
+                     : narrowed<false>(index + begin, end - begin, limit, wrap, keys);
     } else {
       for (int64_t i = begin; i < end; ++i) {
         int64_t at = index[i];
         if (negative && at < 0) at += size;
-        all_fit &= static_cast<uint64_t>(at) < limit || (none >= 0 && at == none);
-        if (keys) keys[i] = static_cast<uint32_t>(none >= 0 && at == none ? size : at);
+        all_fit &= static_cast<uint64_t>(at) < limit || at == none;
+        if (keys) keys[i] = static_cast<uint32_t>(at == none ? size : at);
       }
     }
     if (all_fit) return;

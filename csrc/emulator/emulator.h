@@ -137,6 +137,14 @@ T atomicAdd(T* at, T value) {
 }
 
 template <class T>
+T atomicCAS(T* at, T expected, T value) {
+  detprobe::emulator::at_atomic();
+  const T old = *at;
+  if (old == expected) *at = value;
+  return old;
+}
+
+template <class T>
 T atomicMax(T* at, T value) {
   detprobe::emulator::at_atomic();
   const T old = *at;

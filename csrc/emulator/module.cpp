@@ -8,6 +8,8 @@
 
 #include "../cuda/compare.cuh"
 #include "../cuda/digest.cuh"
+#include "../probes/atomic_add.cuh"
+#include "../probes/atomic_add.h"
 #include "kernels.h"
 
 namespace py = pybind11;
@@ -55,6 +57,23 @@ std::pair<uint64_t, uint64_t> digest(uintptr_t data, int64_t element_bytes, cons
   return {out[0], out[1]};
 }
 
+// sums [bins] and tickets [blocks] are written through guarded memory.
+void atomic_add(uintptr_t x, int64_t n, int64_t bins, int32_t type, uintptr_t sums, uintptr_t tickets, uint64_t seed) {
+  if (n < 1 || bins < 1) throw std::invalid_argument("atomic_add: expected n and bins of at least 1");
+  emulator::set_seed(seed);
+  probes::with_type<half_t, bfloat_t>(static_cast<probes::Type>(type), [&](auto of) {
+    using T = decltype(of);
+    const size_t blocks = static_cast<size_t>((n + probes::kAddBlock - 1) / probes::kAddBlock);
+    const size_t bytes = static_cast<size_t>(bins) * sizeof(T);
+    emulator::Guarded sum((bytes + 3) / 4 * 4), ticket(blocks * sizeof(uint32_t)), next(sizeof(uint32_t));
+    probes::run_atomic_add(reinterpret_cast<const T*>(x), n, bins, static_cast<T*>(sum.data()),
+                           static_cast<uint32_t*>(ticket.data()), static_cast<uint32_t*>(next.data()), nullptr);
+    for (const emulator::Guarded* memory : {&sum, &ticket, &next}) memory->check();
+    std::memcpy(reinterpret_cast<void*>(sums), sum.data(), bytes);
+    std::memcpy(reinterpret_cast<void*>(tickets), ticket.data(), blocks * sizeof(uint32_t));
+  });
+}
+
 }  // namespace
 }  // namespace detprobe
 
@@ -67,5 +86,7 @@ PYBIND11_MODULE(_emulator, m) {
       [](uint64_t seed, bool fused) { return reinterpret_cast<intptr_t>(&detprobe::emulator::kernels(seed, fused)); },
       "The address of the table of the reductions, for torch.ops.detprobe._emulate; seed and fused hold from now on.",
       py::arg("seed"), py::kw_only(), py::arg("fused") = true);
+  m.def("atomic_add", &detprobe::atomic_add, py::arg("x"), py::arg("n"), py::arg("bins"), py::arg("type"),
+        py::arg("sums"), py::arg("tickets"), py::arg("seed"));
   m.def("digest", &detprobe::digest, py::arg("data"), py::arg("element_bytes"), py::arg("sizes"), py::arg("seed"));
 }

@@ -70,9 +70,10 @@ Destinations destinations(const char* op, const Tensor& index, int64_t size, boo
   to.size = size;
   to.count = flat.numel();
   if (on_cpu_kernels(flat) && size <= kMost && to.count <= kMost) {
-    if (flat.scalar_type() == at::kLong && !negative && none < 0) {
+    if (flat.scalar_type() == at::kLong && none < 0) {
       to.index = flat.view({-1});
       to.op = op;
+      to.negative = negative;
     } else {
       to.keys = at::detail::empty_cpu({to.count}, at::kInt);
       check_on_cpu(op, flat, size, negative, none, static_cast<uint32_t*>(to.keys.mutable_data_ptr()));
@@ -101,7 +102,7 @@ Destinations destinations(const Plan& plan, int64_t size) {
 const Tensor& keyed(Destinations& to) {
   if (!to.keys.defined()) {
     const Tensor keys = at::detail::empty_cpu({to.count}, at::kInt);
-    check_on_cpu(to.op, to.index, to.size, false, -1, static_cast<uint32_t*>(keys.mutable_data_ptr()));
+    check_on_cpu(to.op, to.index, to.size, to.negative, -1, static_cast<uint32_t*>(keys.mutable_data_ptr()));
     to.keys = keys;
   }
   return to.keys;
@@ -162,6 +163,18 @@ Records records_of(Tensor& source, int64_t lead, int64_t middle) {
   }
 }
 
+bool needs_no_sort(const Tensor& out, const Folding& how) {
+  const at::ScalarType type = out.scalar_type();
+  return how.fold == Fold::sum && how.start != Start::first && !how.divided && !how.weight.defined() &&
+         !how.from.defined() && (type == at::kFloat || type == at::kDouble);
+}
+
+// One column and few threads, and an index that is a row's number everywhere.
+static bool is_taken_as_it_comes(const Destinations& to, int64_t columns) {
+  if (!to.index.defined() || columns != 1 || at::get_num_threads() >= kPickers) return false;
+  return !to.negative || keys_of(to.index.const_data_ptr<int64_t>(), to.count, to.size, false, -1, nullptr) < 0;
+}
+
 void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& to, const Records& source,
                const Folding& how) {
   TORCH_CHECK(at::isFloatingType(out.scalar_type()), "detprobe: expected records of floats, got ", out.scalar_type());
@@ -175,16 +188,14 @@ void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& 
   const Type type = type_of(out);
   const bool scaled = how.alpha != 1.0;
   const char* error;
-  const bool plain = how.fold == Fold::sum && how.start != Start::first && !how.divided && !how.weight.defined() &&
-                     !how.from.defined() && (type == Type::f32 || type == Type::f64);
-  if (plain && !to.plan.defined() && (to.index.defined() || to.keys.scalar_type() == at::kInt)) {
+  if (needs_no_sort(out, how) && !to.plan.defined() && (to.index.defined() || to.keys.scalar_type() == at::kInt)) {
     OwnerJob job;
     job.type = type;
     job.scaled = scaled;
     job.alpha = how.alpha;
     job.batch = batch, job.rows = to.size, job.columns = columns, job.records = to.count;
     int64_t bad = -1;
-    if (to.index.defined() && columns == 1 && at::get_num_threads() < kPickers) {
+    if (is_taken_as_it_comes(to, columns)) {
       if (!how.fresh || batch > 1) check_on_cpu(to.op, to.index, to.size, false, -1, nullptr);
       job.bad = &bad;
       job.counted = !to.is_sparse && to.count > kChunk;

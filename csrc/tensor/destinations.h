@@ -12,6 +12,7 @@ struct Destinations {
   // [count] int64, not yet checked, in the place of keys until somebody asks for them; or undefined.
   Tensor index;
   const char* op = "";
+  bool negative = false;   // numbers of `index` below 0 count from the end
   bool is_sparse = false;  // no row has more than 256 records, as far as is known
   Tensor keys;             // [count]: uint32 in an int32 tensor where the CPU's kernels take them, else int64
   Plan plan;               // as soon as somebody asks for it, or from the beginning
@@ -44,6 +45,9 @@ struct Folding {
   Tensor from;         // [records] int64: the row of source, or undefined
   bool fresh = false;  // nobody else has `out` yet: an error may leave it half written
 };
+
+// Whether the CPU's kernels can add records as they come, without a plan.
+bool needs_no_sort(const Tensor& out, const Folding& how);
 
 // Folds records into `out`, which lies side by side as [batch, rows, columns] and holds what was there before.
 void fold_into(const Tensor& out, int64_t batch, int64_t columns, Destinations& to, const Records& source,

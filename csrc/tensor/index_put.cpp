@@ -79,6 +79,7 @@ void index_put_(const Tensor& self, const Indices& indices, const Tensor& values
   whole.insert(whole.end(), x.sizes().begin() + lead + taken, x.sizes().end());
   Tensor records = values.expand(whole);
   Destinations to = rows_of("index_put", self, index);
+  if (records.numel() == 0 || !accumulate || !is_float(x)) keyed(to);  // checks the index
   if (records.numel() == 0) return;
   if (!accumulate || !is_float(x)) {
     if (!accumulate) {

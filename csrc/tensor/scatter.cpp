@@ -23,20 +23,24 @@ double alpha_for(const Tensor& x, const at::Scalar& alpha) {
   return round_to(acc_type(x.scalar_type()), alpha.toDouble());
 }
 
-// No destination of a plan has more records than a chunk.
-bool is_sparse(const Plan& plan) {
+// How many records the destination with most of them has.
+int64_t fullest(const Plan& plan) {
   const int64_t* at = plan.offsets.const_data_ptr<int64_t>();
   int64_t most = 0;
   for (int64_t row = 1; row < plan.offsets.numel(); ++row) most = std::max(most, at[row] - at[row - 1]);
-  return most <= kChunk;
+  return most;
 }
 
-// One column with few records each: looking the plan up costs more than knowing them few spares.
-Destinations destinations_of(const char* op, const Tensor& index, const Plan& plan, int64_t size, bool is_column) {
+// A sum into one column takes its records as they come, faster than in the order of a plan, but for a hot row.
+Destinations destinations_of(const char* op, const Tensor& index, const Plan& plan, const Tensor& x, int64_t dim,
+                             const Folding& how) {
+  const int64_t size = x.size(dim);
   if (!plan.defined()) return destinations(op, index, size);
-  if (!is_column || !index.is_cpu() || !is_sparse(plan)) return destinations(plan, size);
+  if (!index.is_cpu() || x.numel() != size || !needs_no_sort(x, how)) return destinations(plan, size);
+  const int64_t most = fullest(plan);
+  if (4 * most > index.numel() && most > kChunk) return destinations(plan, size);
   Destinations to = destinations(op, index, size);
-  to.is_sparse = true;
+  to.is_sparse = most <= kChunk;
   return to;
 }
 
@@ -142,10 +146,10 @@ void index_add_(const Tensor& self, int64_t dim, const Tensor& index, const Tens
       own.index_add_(dim, index.reshape({-1}), source.to(own.scalar_type()), alpha);
     });
   }
-  Destinations to = destinations_of("index_add", index, plan, x.size(dim), x.numel() == x.size(dim));
   Folding how;
   how.alpha = alpha_for(x, alpha);
   how.fresh = fresh;
+  Destinations to = destinations_of("index_add", index, plan, x, dim, how);
   fold_slices(x, dim, to, source, how);
 }
 
@@ -174,8 +178,7 @@ void scatter_reduce_(const Tensor& self, int64_t dim, const Tensor& places_of, c
   const Tensor records = covered(src, index);
   if (plan.defined() || is_rows(x, dim, index)) {
     const Tensor each = index.as_strided({index.size(dim)}, {index.stride(dim)});
-    Destinations to =
-        destinations_of("scatter_reduce", each, plan, x.size(dim), x.numel() == x.size(dim) && how.fold == Fold::sum);
+    Destinations to = destinations_of("scatter_reduce", each, plan, x, dim, how);
     return fold_slices(x, dim, to, records, how);
   }
   if (x.dim() > 1) check_range("scatter_reduce", index, x.size(dim), false);
@@ -197,6 +200,7 @@ void put_(const Tensor& x, const Tensor& index, const Tensor& source, bool accum
   if (!accumulate) {
     x.put_(index, flat.index_select(0, last_of_each(to, x)).view(index.sizes()), false);
   } else if (!is_float(x)) {
+    keyed(to);  // checks the index
     as_integers(x, false, [&](const Tensor& own) { own.put_(index, source.to(own.scalar_type()), true); });
   } else {
     side_by_side(x, [&](const Tensor& out) { fold_into(out, 1, 1, to, records_of(flat, 0, 1), {}); });

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from detprobe.cli.output import check_writable, show
 from detprobe.cli.user_code import make, shown
 from detprobe.errors import ArgumentValueError, DetprobeError
 from detprobe.result import FINDING_VERDICTS, Finding, Report
@@ -63,7 +64,7 @@ def add_to(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     baseline = _baseline(arguments.baseline)
     for path in (arguments.json, arguments.html):
-        _check_writable(path)
+        check_writable(path)
     from detprobe.scanning import scan
 
     model, inputs, *rest = make(arguments.target)
@@ -87,16 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _show(report: Report, arguments: argparse.Namespace, baseline: Report | None) -> int:
-    from detprobe.report.terminal import print_report
-
-    if arguments.json == "-":
-        sys.stdout.write(report.to_json())
-    else:
-        print_report(report, sys.stdout, all_ops=arguments.all_ops)
-        if arguments.json:
-            report.to_json(arguments.json)
-    if arguments.html:
-        report.to_html(arguments.html)
+    show(report, json=arguments.json, html=arguments.html, all_ops=arguments.all_ops)
     counted = [finding for finding in report.findings if _counts(finding, arguments.fail_on)]
     kept = [finding for finding in counted if not _matches(finding, arguments.ignore)]
     for pattern in arguments.ignore:
@@ -163,12 +155,3 @@ def _baseline(path: str | None) -> Report | None:
             f"--baseline {path}: cannot be read ({error}): make one with `detprobe scan ... --json {path}`"
         ) from None
     return Report.from_json(text)
-
-
-def _check_writable(path: str | None) -> None:
-    """Before the scan: a report that cannot be written would be known after minutes only."""
-    if path in (None, "-"):
-        return
-    target = Path(str(path))
-    if target.is_dir() or not target.parent.is_dir():
-        raise ArgumentValueError(f"{path}: expected a file name in a folder that exists")

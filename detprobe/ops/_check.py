@@ -51,9 +51,9 @@ def tensor(op: str, name: str, value: Any) -> None:
     if isinstance(value, torch.Tensor) and value.is_cpu and value.layout is torch.strided and not value.is_nested:
         return
     if not isinstance(value, torch.Tensor):
-        raise ArgumentTypeError(
-            f"{op}: {name}: expected a tensor, got {type(value).__name__}: wrap it in torch.tensor()"
-        )
+        kind = type(value).__name__
+        todo = "pass plan.index, this op takes no plan" if kind == "IndexPlan" else "wrap it in torch.tensor()"
+        raise ArgumentTypeError(f"{op}: {name}: expected a tensor, got {kind}: {todo}")
     if value.is_nested:
         raise UnsupportedError(f"{op}: {name}: expected a plain tensor, got a nested one: call the op on its .unbind()")
     if value.layout is not torch.strided:

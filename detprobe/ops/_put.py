@@ -15,7 +15,7 @@ from detprobe.errors import ArgumentIndexError, ArgumentRuntimeError
 from detprobe.ops import _check, _check_index
 from detprobe.ops._autograd import differentiate, fake, loop_over_batch, summed_to, zeros
 from detprobe.ops._batches import elements_over_batch, slices_over_batch
-from detprobe.ops._native import OPS
+from detprobe.ops._native import CALLS, OPS, tracing
 from detprobe.ops._scatter_gradients import grown
 
 __all__ = ["index_copy", "index_put", "put", "scatter"]
@@ -247,6 +247,10 @@ def index_put(
     Source: csrc/README.md, index_put.
     """
     op = "index_put"
+    if validate is False and not tracing():
+        short: Tensor | None = CALLS.index_put(input, indices, values, accumulate)
+        if short is not None:
+            return short
     _check.tensor(op, "input", input)
     _check.tensor(op, "values", values)
     _check_index.numbers(op, "input", input)

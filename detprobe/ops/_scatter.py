@@ -12,13 +12,14 @@ from detprobe.errors import ArgumentRuntimeError, ArgumentTypeError
 from detprobe.ops import _check, _check_index
 from detprobe.ops._autograd import acc, differentiate, fake, rounded, wide
 from detprobe.ops._batches import elements_over_batch, slices_over_batch
-from detprobe.ops._native import OPS
+from detprobe.ops._native import CALLS, OPS, tracing
 from detprobe.ops._plan import IndexPlan, of_index
 from detprobe.ops._scatter_gradients import of_scatter
 
 __all__ = ["index_add", "scatter_add", "scatter_reduce"]
 
 _REDUCES = ("sum", "prod", "mean", "amax", "amin")
+_UNPLANNED = (None, None)
 
 
 def index_add(
@@ -52,6 +53,10 @@ def _index_add(
     op: str, input: Tensor, dim: int, index: Any, name: str, source: Tensor, alpha: Any, validate: bool
 ) -> Tensor:
     index, plan = of_index(index)
+    if validate is False and not tracing():
+        short: Tensor | None = CALLS.index_add(input, dim, index, source, alpha, *(plan or _UNPLANNED))
+        if short is not None:
+            return short
     x, source = _check_index.pair(op, input, index, name, source, _check_index.BOTH)
     at = _check.one_dim(op, dim, x.dim())
     _check_index.vector(op, index)
@@ -174,6 +179,11 @@ def _scatter(
     op: str, input: Tensor, dim: int, index: Any, src: Tensor, reduce: str, include_self: bool, validate: bool
 ) -> Tensor:
     index, plan = of_index(index)
+    if validate is False and not tracing():
+        given = (input, dim, index, src, reduce, include_self)
+        short: Tensor | None = CALLS.scatter_reduce(*given, *(plan or _UNPLANNED))
+        if short is not None:
+            return short
     x, src = _check_index.pair(op, input, index, "src", src, _check_index.BOTH)
     at = _check.one_dim(op, dim, x.dim())
     if reduce == "mean" and x.dtype is torch.bool:

@@ -12,7 +12,10 @@ from typing import NamedTuple
 
 from detprobe.errors import ArgumentTypeError, ArgumentValueError, NotAvailableError
 from detprobe.probe_report import ProbeReport, ProbeReports
+from detprobe.probes import _atomic_add, _conv, _quick
+from detprobe.probes._advise import advise
 from detprobe.probes._common import DEVICES, Progress, check_device, ticking
+from detprobe.probes._gemm import gemm
 
 __all__ = ["PROBES", "Probe", "run_all"]
 
@@ -27,13 +30,22 @@ class Probe(NamedTuple):
     """(device, progress) -> report, in a few seconds."""
 
 
-PROBES: tuple[Probe, ...] = ()
+_HERE = ("cpu", "cuda")
+
+PROBES: tuple[Probe, ...] = (
+    Probe("atomic_add", DEVICES, _atomic_add.quick),
+    Probe("conv", _HERE, _conv.quick),
+    Probe("gemm", _HERE, lambda device, progress: gemm(device=device, runs=3, progress=progress)),
+    Probe("reduction_order", _HERE, _quick.orders),
+    Probe("environment_sensitivity", _HERE, _quick.sensitivities),
+    Probe("advise", _HERE, lambda device, progress: advise(device, progress=progress)),
+)
 
 
 def run_all(
     device: str | None = None, *, only: Iterable[str] = (), progress: bool | Progress | None = None
 ) -> ProbeReports:
-    """Run every probe in its quick form on one device.
+    """Run every probe in its quick form on a device.
 
     Example:
         >>> reports = detprobe.probes.run_all("cpu")
@@ -41,7 +53,7 @@ def run_all(
         >>> reports["gemm"].findings
 
     Args:
-        device: "cpu", "cuda", "cuda:1" or "emulator"; the GPU where there is one, and else the CPU.
+        device: "cpu", "cuda", "cuda:1" or "emulator"; the GPU where there is one, and else the CPU and the emulator.
         only: names of probes; all of them where it is empty.
         progress: True for a bar on stderr, or a callable (done, total or None, text).
 
@@ -52,12 +64,17 @@ def run_all(
         ArgumentTypeError, ArgumentValueError: an unknown device or probe.
         NotAvailableError: the device is not there, or none of the chosen probes can run on it.
     """
-    where = check_device(device, DEVICES)
-    chosen = _chosen(only)
+    places = [check_device(device, DEVICES)]
+    wanted = _chosen(only)
+    chosen = [(probe, places[0]) for probe in wanted]
+    if device is None and places == ["cpu"]:  # the kernels of a GPU that is not there
+        places.append("emulator")
+        chosen += [(probe, "emulator") for probe in wanted if "emulator" in probe.devices]
+    everywhere = " and ".join(places)
     start = time.perf_counter()
     reports, skipped = [], []
     with ticking(progress, "probing") as tick:
-        for at, probe in enumerate(chosen):
+        for at, (probe, where) in enumerate(chosen):
             if where.partition(":")[0] not in probe.devices:
                 skipped.append((probe.name, f"runs on {' and '.join(probe.devices)} only"))
                 continue
@@ -67,8 +84,8 @@ def run_all(
                 skipped.append((probe.name, str(error)))
     if not reports:
         said = "; ".join(f"{name}: {why}" for name, why in skipped)
-        raise NotAvailableError(f"none of these probes can run on {where}: {said}")
-    return ProbeReports(where, tuple(reports), tuple(skipped), time.perf_counter() - start)
+        raise NotAvailableError(f"none of these probes can run on {everywhere}: {said}")
+    return ProbeReports(everywhere, tuple(reports), tuple(skipped), time.perf_counter() - start)
 
 
 def _chosen(only: Iterable[str]) -> list[Probe]:

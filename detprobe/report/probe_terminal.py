@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table as Grid
 from rich.text import Text
@@ -55,7 +56,10 @@ def _table(table: Table) -> Grid:
     for at, column in enumerate(table.columns):
         right = wording.is_numeric(table, at)
         grid.add_column(
-            Text(wording.head(column)), justify="right" if right else "left", no_wrap=right, overflow="fold"
+            Text(wording.head(column)),
+            justify="right" if right else "left",
+            no_wrap=right,
+            overflow="fold",
         )
     for row in table.rows:
         grid.add_row(*(Text(wording.cell(value, at)) for value, at in zip(row, table.columns, strict=True)))
@@ -67,7 +71,10 @@ def _figure(figure: Figure) -> RenderableType:
         return _histogram(figure)
     if isinstance(figure, Bars):
         return _bars(figure)
-    return Text("\n".join(tree_lines(figure.tree)))
+    lines = [
+        Padding(Text(line.lstrip()), (0, 0, 0, len(line) - len(line.lstrip()))) for line in tree_lines(figure.tree)
+    ]
+    return Group(*lines)
 
 
 def _histogram(figure: Histogram) -> Grid:

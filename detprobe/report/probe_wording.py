@@ -17,7 +17,7 @@ def headline(report: ProbeReport) -> str:
 
 
 def headline_of_all(reports: ProbeReports) -> str:
-    free = [report.name for report in reports.reports if report.free]
+    free = list(dict.fromkeys(report.name for report in reports.reports if report.free))
     ran = len(reports.reports)
     what = f"{ran} probe on" if ran == 1 else f"{ran} probes on"
     said = f"float-ordering freedom seen by {', '.join(map(clean, free))}" if free else "no float-ordering freedom seen"
@@ -26,10 +26,12 @@ def headline_of_all(reports: ProbeReports) -> str:
 
 def summary(reports: ProbeReports) -> Table:
     """One row per probe, those that did not run included."""
-    rows: list[tuple[Cell, ...]] = [
-        (report.name, "free" if report.free else "fixed", report.seconds, next(iter(report.findings), ""))
-        for report in reports.reports
-    ]
+    several = len({report.device for report in reports.reports}) > 1
+    rows: list[tuple[Cell, ...]] = []
+    for report in reports.reports:
+        name = f"{report.name} on {report.device}" if several else report.name
+        said = next(iter(report.findings), "")
+        rows.append((name, "free" if report.free else "fixed", report.seconds, said))
     rows += [(name, "not run", None, why) for name, why in reports.skipped]
     columns = (Column("probe"), Column("order"), Column("time", "s", 2), Column("first finding, or why it did not run"))
     return Table("", columns, tuple(rows))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from detprobe.probe_report import Bars, Figure, Histogram
 from detprobe.report import probe_wording as wording
 from detprobe.report.markup import text
-from detprobe.report.tree_text import tree_lines
+from detprobe.sum_tree import SumTree
+from detprobe.tree_shape import fold, lines
 
 __all__ = ["figure"]
 
 _ROW, _LABEL, _BAR, _WIDTH = 20, 220, 380, 760
+_LARGEST = 512  # elements of a tree that is drawn
+_NAMED = 32  # elements that get their number under the drawing
 
 
 def figure(what: Figure) -> str:
@@ -25,11 +28,36 @@ def figure(what: Figure) -> str:
         said = ["-" if v is None else f"{wording.number(float(v), what.digits)} {what.unit}" for v in what.values]
         rows = [(name, (v or 0.0) / top, s) for name, v, s in zip(what.labels, what.values, said, strict=True)]
         return _rows(what.title, rows)
-    return f"<pre>{text_lines(tree_lines(what.tree))}</pre>"
+    return _tree(what.title, what.tree)
 
 
-def text_lines(lines: list[str]) -> str:
-    return "\n".join(map(text, lines))
+def _tree(title: str, tree: SumTree) -> str:
+    """What is regular folded; under it, where it is not too large, every addition, the result on top."""
+    said = "\n".join(map(text, lines(fold(tree))))
+    if tree.n > _LARGEST:
+        return f"<pre>{said}</pre><p class='dim'>{tree.n} elements are too many to draw.</p>"
+    order = tree.leaves(tree.root)
+    named = tree.n <= _NAMED
+    step = (_WIDTH - 20) / max(1, tree.n - 1)
+    across = {leaf: 10 + i * step for i, leaf in enumerate(order)}
+    level = dict.fromkeys(order, 0)
+    for k, children in enumerate(tree.nodes):
+        across[tree.n + k] = sum(across[child] for child in children) / len(children)
+        level[tree.n + k] = 1 + max(level[child] for child in children)
+    rise = 260 / max(1, level[tree.root])
+    height = {number: round(270 - rise * up, 2) for number, up in level.items()}
+    paths = []
+    for k, children in enumerate(tree.nodes):
+        top = height[tree.n + k]
+        ends = [round(across[child], 2) for child in children]
+        paths.append(f"M{min(ends)} {top}H{max(ends)}")
+        paths += [f"M{x} {top}V{height[child]}" for x, child in zip(ends, children, strict=True)]
+    names = "".join(f'<text x="{round(across[i], 2)}" y="288" text-anchor="middle">{i}</text>' for i in order if named)
+    drawn = f'<path class="tree" d="{"".join(paths)}"></path>{names}'
+    return (
+        f'<pre>{said}</pre><svg class="drawn" role="img" viewBox="0 0 {_WIDTH} 292"><title>{text(title)}</title>'
+        f"{drawn}</svg>"
+    )
 
 
 def _rows(title: str, rows: list[tuple[str, float, str]]) -> str:

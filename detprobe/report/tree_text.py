@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from detprobe.sum_tree import SumTree
+from detprobe.tree_shape import fold, lines
 
 __all__ = ["tree_lines"]
 
+_DRAWN = 16  # elements of the largest tree that is drawn whole
+
 
 def tree_lines(tree: SumTree) -> list[str]:
-    """The root first, what it adds below it and further to the right."""
-    lines = []
-    stack = [(tree.n + len(tree.nodes) - 1, 0)]
+    """What is regular folded; under it, for few elements, the whole tree from its root on."""
+    said = lines(fold(tree))
+    return [*said, *_drawn(tree)] if tree.n <= _DRAWN else said
+
+
+def _drawn(tree: SumTree) -> list[str]:
+    found = []
+    stack = [(tree.root, "", "")]
     while stack:
-        number, depth = stack.pop()
-        if number < tree.n:
-            lines.append(f"{'  ' * depth}x[{number}]")
-            continue
-        children = tree.nodes[number - tree.n]
-        lines.append(f"{'  ' * depth}+")
-        stack += [(child, depth + 1) for child in reversed(children)]
-    return lines
+        number, lead, below = stack.pop()
+        children = sorted(tree.children(number), key=tree.firsts.__getitem__)
+        found.append(f"{lead}{'+' if children else f'x[{number}]'}")
+        for child in reversed(children):
+            last = child == children[-1]
+            stack.append((child, below + ("`- " if last else "|- "), below + ("   " if last else "|  ")))
+    return found

@@ -1,7 +1,7 @@
 """What a replay may change besides nothing: the thread count, the memory layout, the device.
 
 A variant runs a frozen call once with one thing changed, and returns the results, or None where the change does not
-apply to this call. Stress and batch are passes of their own (`_stress`, `_batch`).
+apply to this call. Stress and batch are passes of their own (`conditions.load`, `_batch`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from detprobe.conditions import shifted, threads
 from detprobe.errors import NotAvailableError
 from detprobe.scanning._compare import difference
 from detprobe.scanning._freeze import FrozenCall
@@ -58,11 +59,8 @@ def _threads(now: int, n: int) -> Variant:
     def run(call: FrozenCall) -> list[Any] | None:
         if any(t.is_cuda for t in call.tensors):
             return None
-        torch.set_num_threads(n)
-        try:
+        with threads(n):
             return call.again()
-        finally:
-            torch.set_num_threads(now)
 
     return Variant("threads", f"{n} instead of {now} threads", run)
 
@@ -89,8 +87,7 @@ def _shifted(call: FrozenCall) -> list[Any] | None:
         if tensor.numel() < 2 or not tensor.is_contiguous() or call.writes(tensor):
             return None
         changed = True
-        room = torch.empty(tensor.numel() + 1, dtype=tensor.dtype, device=tensor.device)
-        return room[1:].view(tensor.shape).copy_(tensor)
+        return shifted(tensor, 1)
 
     results = call.again(swap)
     return results if changed else None

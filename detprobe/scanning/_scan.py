@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from detprobe.checks import check_callable, check_number
+from detprobe.conditions import load
 from detprobe.errors import DetprobeError
 from detprobe.result import Report
 from detprobe.scanning._axes import variants_for
@@ -28,7 +29,6 @@ from detprobe.scanning._places import ModuleStack, Places
 from detprobe.scanning._reach import is_compiled, modules_behind
 from detprobe.scanning._state import State
 from detprobe.scanning._step import Outcome, Step
-from detprobe.scanning._stress import load
 from detprobe.scanning._tally import Evidence, Tally
 from detprobe.scanning._tree import is_plain
 

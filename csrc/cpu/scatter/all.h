@@ -7,6 +7,7 @@ namespace {
 #include "split.h"
 #include "towers.h"
 #include "pick.h"
+#include "column.h"
 #include "owner.h"
 #include "segments.h"
 

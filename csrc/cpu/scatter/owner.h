@@ -10,6 +10,7 @@ class Owner {
   static constexpr int64_t kWidth = LaneOf<V>::kCount, kHalf = LaneOf<Half>::kCount;
   static constexpr int64_t kAhead = 12;    // records that are fetched before they are added
   static constexpr int64_t kNear = 16384;  // rows of one column that the nearest caches hold
+  static constexpr int64_t kRun = 64;      // records of one row that are worth another loop
 
  public:
   // Rows low .. high - 1, columns first .. first + width - 1 of one batch.
@@ -63,8 +64,65 @@ class Owner {
       const int64_t found =
           pick(job_.keys + at, count, static_cast<uint32_t>(low_), static_cast<uint32_t>(rows_), row_, place_);
       for (int64_t i = found; i < found + kAhead; ++i) row_[i] = place_[i] = 0;
-      f(at, found);
+      if (is_one_row(found))
+        job_.scaled ? one_row<true>(at, found) : one_row<false>(at, found);
+      else
+        f(at, found);
     }
+  }
+
+  DETPROBE_FN bool is_one_row(int64_t found) const {
+    if (found < kRun || row_[0] != row_[found / 2] || row_[0] != row_[found - 1]) return false;
+    uint32_t differ = 0;
+    for (int64_t i = 0; i < found; ++i) differ |= row_[i] ^ row_[0];
+    return differ == 0;
+  }
+
+  // A hot row: its sums stay in registers, where they do not wait for memory.
+  template <bool Scaled>
+  __attribute__((noinline)) void one_row(int64_t at, int64_t found) {
+    const A* from = from_ + at * job_.source.row_stride;
+    const uint32_t row = row_[0];
+    A* to = to_ + row * job_.columns;
+    for (int64_t i = 0; i < found;) {
+      const int64_t past = std::min<int64_t>(found, i + kChunk - counts_[row]);
+      int64_t c = 0;
+      while (c + 8 * kWidth <= width_) c = run<Scaled, V, 8>(from, i, past, to, c);
+      while (c + 2 * kWidth <= width_) c = run<Scaled, V, 2>(from, i, past, to, c);
+      while (c + kWidth <= width_) c = run<Scaled, V, 1>(from, i, past, to, c);
+      while (c + kHalf <= width_) c = run<Scaled, Half, 1>(from, i, past, to, c);
+      while (c < width_) c = run<Scaled, A, 1>(from, i, past, to, c);
+      counts_[row] = static_cast<uint8_t>(counts_[row] + (past - i));
+      if (counts_[row] == 0) towers_.close(row, to);
+      i = past;
+    }
+  }
+
+  // Adds records begin .. end - 1 of a stretch to columns c ..; returns the column behind.
+  template <bool Scaled, class W, int N>
+  DETPROBE_FN int64_t run(const A* from, int64_t begin, int64_t end, A* to, int64_t c) {
+    constexpr int64_t kLanes = LaneOf<W>::kCount;
+    const int64_t stride = job_.source.row_stride;
+    const W alpha = splat<W>(alpha_);
+    W sum[N];
+#pragma GCC unroll 8
+    for (int k = 0; k < N; ++k) sum[k] = load_bits<W>(to + c + k * kLanes);
+    for (int64_t i = begin; i < end; ++i) {
+      const A* r = from + place_[i] * stride + c;
+#pragma GCC unroll 8
+      for (int k = 0; k < N; ++k) {
+        const W value = load_bits<W>(r + k * kLanes);
+        sum[k] += Scaled ? alpha * value : value;
+      }
+    }
+    A lanes[N * kLanes];
+#pragma GCC unroll 8
+    for (int k = 0; k < N; ++k) {
+      store_bits(to + c + k * kLanes, sum[k]);
+      store_bits(lanes + k * kLanes, sum[k]);
+    }
+    for (const A one : lanes) any_nan_ |= one != one;
+    return c + N * kLanes;
   }
 
   // One column. Where all rows fit the nearest cache, NaN are looked for at the end.
@@ -153,66 +211,6 @@ class Owner {
   bool any_nan_ = false;
   uint32_t row_[kStretch + 16], place_[kStretch + 16];
 };
-
-// One column on one thread: no record has to be picked.
-template <class A, bool Scaled, bool Near, bool Counted>
-void own_alone(const OwnerJob& job, int64_t batch) {
-  const FloatMode mode;
-  constexpr int64_t kAhead = 24;
-  // In registers: a store to a counter may change whatever memory holds, for all the compiler knows.
-  const int64_t stride = job.source.row_stride, records = job.records, last = std::max<int64_t>(0, records - kAhead);
-  const int64_t* index = job.index;
-  const A* from = static_cast<const A*>(job.source.data) + batch * job.source.batch_stride;
-  const A alpha = static_cast<A>(job.alpha);
-  A* to = static_cast<A*>(job.out) + batch * job.rows;
-  std::vector<uint8_t> room(Counted ? job.rows : 0, 0);
-  uint8_t* counts = room.data();
-  Towers<A> towers(1);
-  const uint64_t rows = static_cast<uint64_t>(job.rows);
-  const auto add = [&](int64_t i) __attribute__((always_inline)) {
-    const int64_t row = index[i];
-    if (__builtin_expect(static_cast<uint64_t>(row) >= rows, 0)) return false;
-    const A value = from[i * stride];
-    to[row] += Scaled ? alpha * value : value;
-    if (Counted && __builtin_expect(++counts[row] == 0, 0)) towers.close(static_cast<uint32_t>(row), to + row);
-    return true;
-  };
-  int64_t i = 0;
-  bool fits = true;
-  if (!Near) {
-    for (; i < last && fits; i += fits) {
-      __builtin_prefetch(to + index[i + kAhead], 1);
-      if (Counted) __builtin_prefetch(counts + index[i + kAhead], 1);
-      fits = add(i);
-    }
-  }
-  for (; i < records && fits; i += fits) fits = add(i);
-  if (!fits) {
-    *job.bad = i;
-    return;
-  }
-  towers.finish([&](uint32_t row) { return to + row; });
-  bool any_nan = false;
-  for (int64_t row = 0; row < job.rows; ++row) {
-    if (to[row] == to[row]) continue;
-    any_nan = true;
-    // A row of closed chunks alone is settled already.
-    if (Counted && counts[row] != 0) to[row] = canonical(to[row]);
-  }
-  if (Counted || !any_nan) return;
-  for (i = 0; i < records; ++i) to[index[i]] = canonical(to[index[i]]);
-}
-
-template <class A, bool Scaled, bool Near>
-void own_column(const OwnerJob& job, int64_t batch) {
-  return job.counted ? own_alone<A, Scaled, Near, true>(job, batch) : own_alone<A, Scaled, Near, false>(job, batch);
-}
-template <class A>
-void own_column(const OwnerJob& job, int64_t batch) {
-  const bool near = job.rows <= 16384;
-  if (job.scaled) return near ? own_column<A, true, true>(job, batch) : own_column<A, true, false>(job, batch);
-  return near ? own_column<A, false, true>(job, batch) : own_column<A, false, false>(job, batch);
-}
 
 template <class A>
 void own_typed(const OwnerJob& job) {

@@ -309,6 +309,23 @@ class SegmentRows {
       }
     };
     push(s);
+    // Few columns wait for the sum before: chunks are independent, so some of them go side by side.
+    constexpr int kSide = N <= 2 ? 4 : 1;
+    for (; kSide > 1 && end - p >= kSide * kChunk; p += kSide * kChunk) {
+      V chunk[kSide][N];
+#pragma GCC unroll 4
+      for (int j = 0; j < kSide; ++j) record<V, N>(slots, from, p + j * kChunk, chunk[j]);
+      for (int64_t i = 1; i < kChunk; ++i) {
+#pragma GCC unroll 4
+        for (int j = 0; j < kSide; ++j) {
+          V z[N];
+          record<V, N>(slots, from, p + j * kChunk + i, z);
+#pragma GCC unroll 2
+          for (int k = 0; k < N; ++k) chunk[j][k] = Step::take(chunk[j][k], z[k]);
+        }
+      }
+      for (int j = 0; j < kSide; ++j) push(chunk[j]);
+    }
     while (p < end) {
       V chunk[N];
       const int64_t past = std::min(end, p + kChunk);

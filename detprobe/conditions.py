@@ -1,4 +1,4 @@
-"""A competing load while a pass replays: other work changes when threads and blocks arrive, and where memory lies."""
+"""Conditions under which the same computation may give other bits: the thread count, where memory lies, a load."""
 
 from __future__ import annotations
 
@@ -12,14 +12,34 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["load"]
+__all__ = ["load", "shifted", "threads"]
 
-_SIZES = (64, 192, 384)  # mixed, so that the load never falls into step with the replays
+_SIZES = (64, 192, 384)  # mixed, so that the load never falls into step with what it is beside
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch's CPU thread count, and after it what it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def shifted(tensor: torch.Tensor, elements: int) -> torch.Tensor:
+    """The same values, contiguous, in memory that starts `elements` after where an allocation of its own would."""
+    room = torch.empty(tensor.numel() + elements, dtype=tensor.dtype, device=tensor.device)
+    return room[elements:].view(tensor.shape).copy_(tensor.detach())
 
 
 @contextmanager
 def load(device: torch.device) -> Iterator[None]:
-    """Matrix products, naps and allocations beside the scan; on CUDA also on a stream of their own."""
+    """Matrix products, naps and allocations beside what runs; on CUDA also on a stream of their own.
+
+    Other work changes when threads and blocks arrive, and where memory lies.
+    """
     stop = threading.Event()
     # Daemons: a scan that is interrupted must not keep the process alive.
     workers = [
