@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from detprobe.errors import ArgumentValueError
+from detprobe.errors import ArgumentValueError, DetprobeError
 from detprobe.verdict import _statistics as statistics
 from detprobe.verdict._rule import Decision, decide
 
 SIMULATIONS = 150
 
 
-def one(differences: list[float], *, look: int = 1, least: float | None = None) -> Decision:
-    return decide([([0.0] * len(differences), differences)], look=look, min_effects=[least])[0]
+def one(differences: list[float], *, look: int = 1, least: float | None = None, advise: bool = True) -> Decision:
+    return decide([([0.0] * len(differences), differences)], look=look, min_effects=[least], advise=advise)[0]
 
 
 @pytest.mark.parametrize("n", [1, 2])
@@ -66,11 +67,40 @@ def test_equal_differences_need_the_sign_flip_test() -> None:
     assert one([0.0] * 7, least=1.0).verdict == "NOISE"
 
 
+def test_from_seven_pairs_the_sign_flip_test_must_reject_as_well() -> None:
+    """4 of the 128 patterns of these pairs are as far from 0, which is above the 3.04 % of a first look."""
+    differences = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -0.01]
+    found = one(differences)
+    assert statistics.t_test(differences) < found.level < statistics.sign_flip(differences)
+    assert (found.verdict, found.p_value) == ("UNDECIDED", 4 / 128)
+    assert one([*differences[:6], 0.01]).verdict == "REAL"
+
+
 def test_a_difference_that_only_one_pair_carries_is_not_real() -> None:
-    """All but one sign-flip pattern of such pairs is as far: the t test alone decides only where the other cannot."""
-    differences = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -0.1, 1.2]
-    p_flip = statistics.sign_flip(differences)
-    assert one(differences).p_value == max(p_flip, statistics.t_test(differences))
+    assert one([100.0, 0.1, -0.2, 0.2, -0.1, 0.1, 0.2, -0.1]).verdict == "UNDECIDED"
+
+
+def test_the_interval_that_decides_is_wider_than_the_one_to_read() -> None:
+    """These differences exclude 0 at 95 %, and not at the 97 % of a first look."""
+    found = one([1.0, 0.2, 0.6, 1.4, 0.25])
+    assert found.low is not None
+    assert found.high is not None
+    assert found.wide_low is not None
+    assert found.wide_high is not None
+    assert found.wide_low < 0 < found.low < found.high < found.wide_high
+    assert found.verdict == "UNDECIDED"
+
+
+@pytest.mark.parametrize("look", [0, -1, 1.5, True, "1"])
+def test_a_look_is_counted_from_one(look: Any) -> None:
+    with pytest.raises(DetprobeError, match="look: expected"):
+        decide([([0.0], [1.0])], look=look)
+
+
+@pytest.mark.parametrize("least", [[0.0], [-1.0], [math.nan], [math.inf], ["1"], [], [1.0, 1.0]])
+def test_a_min_effect_is_above_zero_and_there_is_one_per_metric(least: Any) -> None:
+    with pytest.raises(DetprobeError, match=r"min_effects?: expected"):
+        decide([([0.0], [1.0])], min_effects=least)
 
 
 def test_a_later_look_wants_more() -> None:
@@ -93,7 +123,10 @@ def test_the_advice_gives_the_power_that_it_promises() -> None:
     rng, level = np.random.default_rng(0), statistics.look_level(2)
     needed = statistics.pairs_for_power(1.0, 1.0, level)
     assert needed is not None
-    real = sum(one((rng.standard_normal(needed) + 1).tolist(), look=2).verdict == "REAL" for _ in range(SIMULATIONS))
+    real = sum(
+        one((rng.standard_normal(needed) + 1).tolist(), look=2, advise=False).verdict == "REAL"
+        for _ in range(SIMULATIONS)
+    )
     assert real / SIMULATIONS == pytest.approx(0.8, abs=0.1)
 
 
@@ -117,25 +150,33 @@ def null_pairs(rng: np.random.Generator, n: int, kind: str, rho: float) -> tuple
 @pytest.mark.parametrize("n", [3, 5, 10, 20])
 def test_chance_is_called_real_in_at_most_five_percent(kind: str, rho: float, n: int) -> None:
     rng = np.random.default_rng([n, int(rho * 10)])
-    hits = sum(decide([null_pairs(rng, n, kind, rho)])[0].verdict == "REAL" for _ in range(SIMULATIONS))
+    hits = sum(decide([null_pairs(rng, n, kind, rho)], advise=False)[0].verdict == "REAL" for _ in range(SIMULATIONS))
     assert lower_bound(hits, SIMULATIONS) <= 0.05
 
 
-def rate_of_extending(paid: bool) -> int:
-    """Hits of a user who starts with 5 null pairs and follows the advice three times (40 pairs a time at most)."""
-    rng, hits = np.random.default_rng(1), 0
+def rates_of_extending() -> tuple[int, int]:
+    """Hits, paid for and not, of users who start with 5 null pairs and extend three times as advised.
+
+    8 pairs a time at most, which keeps the sign-flip test quick. Advice is asked for where it is
+    followed: not after the last look.
+    """
+    rng, paid, unpaid = np.random.default_rng(1), 0, 0
     for _ in range(SIMULATIONS):
         values: list[float] = rng.standard_normal(5).tolist()
+        real = small = False
         for look in range(1, 5):
-            found = one(values, look=look)
-            unpaid = statistics.t_test(values) <= 0.05
-            if found.verdict == "REAL" if paid else unpaid:
-                hits += 1
+            found = decide([([0.0] * len(values), values)], look=look, advise=look < 4)[0]
+            real |= found.verdict == "REAL"
+            small |= statistics.t_test(values) <= 0.05
+            if real:
                 break
-            values += rng.standard_normal(min(found.more_pairs or 5, 40)).tolist()
-    return hits
+            values += rng.standard_normal(min(found.more_pairs or 5, 8)).tolist()
+        paid += real
+        unpaid += small
+    return paid, unpaid
 
 
 def test_extending_three_times_stays_below_five_percent_and_would_not_unpaid() -> None:
-    assert lower_bound(rate_of_extending(paid=True), SIMULATIONS) <= 0.05
-    assert lower_bound(rate_of_extending(paid=False), SIMULATIONS) > 0.05
+    paid, unpaid = rates_of_extending()
+    assert lower_bound(paid, SIMULATIONS) <= 0.05
+    assert lower_bound(unpaid, SIMULATIONS) > 0.05

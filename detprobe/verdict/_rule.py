@@ -2,7 +2,8 @@
 
 Two points are stricter than "the 95 % interval excludes 0":
 
-- A look has its own level (3.0 % the first), so the interval that decides is wider than the 95 % interval.
+- A look has its own level (3.0 % the first), so the interval that decides is wider than the 95 % interval, which is
+  there for reading. A `Decision` holds both.
 - The sign-flip test must reject as well from the number of pairs at which it can: 7 at the first look's 3.0 %. (6 is
   that number at 5 %.) Differences that are all equal have no spread to judge by, so for them this test alone decides.
 """
@@ -13,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from detprobe.checks import check_number
 from detprobe.errors import ArgumentValueError
 from detprobe.verdict import _statistics as statistics
 
@@ -34,13 +36,17 @@ class Decision:
     """Mean of B - A, in units of the metric."""
     low: float | None
     high: float | None
-    """The 95 % interval of the effect; None from one pair."""
+    """The 95 % interval of the effect, for reading; None from one pair."""
+    wide_low: float | None
+    wide_high: float | None
+    """The interval at this look's level, 1 - level: the one that decides."""
     p_value: float | None
     """The larger of the two tests' p-values, adjusted for several metrics; None where no test can be made."""
     level: float
     """What the p-value is compared with at this look."""
     more_pairs: int | None
-    """Pairs to add that would settle an UNDECIDED; None where it is settled or nothing sensible can be said."""
+    """Pairs to add that would settle an UNDECIDED; None where it is settled, nothing sensible can be said, or advice
+    was not asked for."""
 
 
 def decide(
@@ -48,6 +54,7 @@ def decide(
     *,
     look: int = 1,
     min_effects: Sequence[float | None] | None = None,
+    advise: bool = True,
 ) -> list[Decision]:
     """One decision per metric.
 
@@ -60,13 +67,18 @@ def decide(
         look: 1 for the first verdict on these data, 2 after pairs were added, and so on.
         min_effects: per metric the smallest difference that matters, above 0, in units of the metric; without one
             NOISE cannot be said.
+        advise: whether to work out how many more pairs would settle an UNDECIDED, which takes most of the time.
 
     Raises:
-        ArgumentValueError: no pairs, or values or differences that are not finite: they would pass for evidence.
+        ArgumentValueError: no pairs, or values or differences that are not finite: they would pass for evidence; a
+            look below 1; a min_effect that is not above 0, or not one for each metric.
+        ArgumentTypeError: a look or a min_effect is no number.
     """
     for a, b in metrics:
         _check(a, b)
+    check_number("look", look, int, 1, "1 is the first verdict on these data")
     wanted = [None] * len(metrics) if min_effects is None else list(min_effects)
+    _check_least(wanted, len(metrics))
     level = statistics.look_level(look)
     strictest = level / max(1, len(metrics))
     p_values = [_p_value(a, b, strictest) for a, b in metrics]
@@ -78,16 +90,19 @@ def decide(
         known = p is not None and holm <= level
         verdict = _verdict(differences, known, p is not None, level, least)
         effect = statistics.mean(differences)
-        half = statistics.half_width(differences, statistics.ALPHA) if len(differences) > 1 else None
+        low, high = _interval(differences, statistics.ALPHA)
+        wide_low, wide_high = _interval(differences, level)
         found.append(
             Decision(
                 verdict=verdict,
                 effect=effect,
-                low=None if half is None else effect - half,
-                high=None if half is None else effect + half,
+                low=low,
+                high=high,
+                wide_low=wide_low,
+                wide_high=wide_high,
                 p_value=None if p is None else holm,
                 level=level,
-                more_pairs=_more(differences, following, least) if verdict == "UNDECIDED" else None,
+                more_pairs=_more(differences, following, least) if advise and verdict == "UNDECIDED" else None,
             )
         )
     return found
@@ -101,6 +116,27 @@ def _check(a: Sequence[float], b: Sequence[float]) -> None:
             raise ArgumentValueError(
                 f"expected finite values with a finite difference, got {x} and {y}: leave the pair out"
             )
+
+
+def _check_least(wanted: Sequence[float | None], metrics: int) -> None:
+    if len(wanted) != metrics:
+        raise ArgumentValueError(f"min_effects: expected one for each of {metrics} metrics, got {len(wanted)}")
+    for least in wanted:
+        if least is None:
+            continue
+        check_number("min_effect", least, float, None, "the smallest difference that matters")
+        if not 0 < least < math.inf:
+            raise ArgumentValueError(
+                f"min_effect: expected a finite number above 0, got {least!r}: the smallest difference that matters, "
+                "in units of the metric"
+            )
+
+
+def _interval(differences: Sequence[float], level: float) -> tuple[float, float] | tuple[None, None]:
+    if len(differences) < 2:
+        return None, None
+    middle, half = statistics.mean(differences), statistics.half_width(differences, level)
+    return middle - half, middle + half
 
 
 def _differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
