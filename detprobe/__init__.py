@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from detprobe.rerouting import Rerouted, deterministic
     from detprobe.result import Finding, OpRow, Report, Trial
     from detprobe.scanning import assert_deterministic, scan
+    from detprobe.verdict import Comparison, compare
 
 __version__ = "0.1.0"
 
 _ROOMS = ("nn", "ops", "probes")
 
 _HOMES = {
+    "Comparison": "detprobe.verdict",
     "DetprobeError": "detprobe.errors",
     "Finding": "detprobe.result",
     "NondeterminismError": "detprobe.errors",
@@ -29,11 +31,13 @@ _HOMES = {
     "Rerouted": "detprobe.rerouting",
     "Trial": "detprobe.result",
     "assert_deterministic": "detprobe.scanning",
+    "compare": "detprobe.verdict",
     "deterministic": "detprobe.rerouting",
     "scan": "detprobe.scanning",
 }
 
 __all__ = [
+    "Comparison",
     "DetprobeError",
     "Finding",
     "NondeterminismError",
@@ -43,6 +47,7 @@ __all__ = [
     "Rerouted",
     "Trial",
     "assert_deterministic",
+    "compare",
     "deterministic",
     "nn",
     "ops",

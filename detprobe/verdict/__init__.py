@@ -1,1 +1,6 @@
-"""Is it my change or the randomness? The statistics and the rule of a verdict, on plain numbers."""
+"""Is it my change or the randomness? Pairs of runs on the same seeds, and a verdict on their differences."""
+
+from detprobe.verdict._compare import compare
+from detprobe.verdict_report import Comparison, MetricVerdict, Run
+
+__all__ = ["Comparison", "MetricVerdict", "Run", "compare"]
