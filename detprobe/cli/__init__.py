@@ -1,4 +1,4 @@
-"""The command line: `detprobe scan`, `detprobe probe` and `detprobe env`; `python -m detprobe` is the same.
+"""The command line: `detprobe scan`, `probe`, `compare` and `env`; `python -m detprobe` is the same.
 
 Exit codes: 0 fine, 1 a finding, 2 usage (also: the user's own code raised), 3 not available on this machine.
 """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from detprobe import __version__
-    from detprobe.cli import env, probe, scan
+    from detprobe.cli import compare, env, probe, scan
 
     parser = argparse.ArgumentParser(
         prog="detprobe", description="Find, explain, fix and prove nondeterminism in PyTorch."
@@ -57,5 +57,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     scan.add_to(commands)
     probe.add_to(commands)
+    compare.add_to(commands)
     env.add_to(commands)
     return parser

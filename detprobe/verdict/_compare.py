@@ -12,11 +12,11 @@ from detprobe.errors import ArgumentTypeError, ArgumentValueError, DetprobeError
 from detprobe.report.progress import Progress, ticking
 from detprobe.report.wording import clean
 from detprobe.verdict._conclude import chosen_metrics, conclude
-from detprobe.verdict._rule import FEWEST
+from detprobe.verdict._schedule import looks_after, run_missing
 from detprobe.verdict._state import state_digest
 from detprobe.verdict_report import Comparison, Run, pairs
 
-__all__ = ["asked", "compare", "looks_after"]
+__all__ = ["asked", "compare"]
 
 
 def compare(
@@ -78,23 +78,15 @@ def compare(
     if names:
         asked(names, min_effect, lower_better)
 
-    def run(side: str, seed: int, repeat: bool = False) -> None:
-        made = _run(sides[side], side, seed, repeat, names, strict=not any(not one.failure for one in done))
-        if not made.failure and not any(not one.failure for one in done):
+    def run(side: str, seed: int, repeat: bool) -> Run:
+        first = all(one.failure for one in done)
+        made = _run(sides[side], side, seed, repeat, names, strict=first)
+        if first and not made.failure:
             _check_first(made, names, min_effect, lower_better)
-        done.append(made)
+        return made
 
     with ticking(progress, "comparing") as tick:
-        total = 2 * len(wanted) + 1
-        for at, seed in enumerate(wanted):
-            for side in ("A", "B"):
-                tick(2 * at + (side == "B"), total, f"{side}, seed {seed}")
-                if not any((one.side, one.seed, one.repeat) == (side, seed, False) for one in done):
-                    run(side, seed)
-            if not any(one.repeat for one in done) and _fine(done, "A", seed):
-                tick(2 * at + 2, total, f"A again, seed {seed}")
-                run("A", seed, True)
-        tick(total, total, "")
+        run_missing(wanted, done, run, tick)
     judged = names or chosen_metrics(done)
     least, lower = asked(judged, min_effect, lower_better)
     from detprobe import environment
@@ -106,18 +98,15 @@ def compare(
         metrics=judged,
         min_effects=least,
         lower_better=lower,
-        looks=looks_after(earlier, done, judged),
+        looks=1
+        if earlier is None
+        else looks_after(earlier.looks, _fewest(earlier.runs, judged), _fewest(done, judged)),
         environment=environment.read(),
     )
 
 
-def looks_after(earlier: Comparison | None, runs: Sequence[Run], names: Sequence[str]) -> int:
-    """How many looks there are with this one. Seeing the same pairs again is none, nor is seeing fewer than 3."""
-    if earlier is None:
-        return 1
-    before = min((len(earlier.pairs(name)) for name in names), default=0)
-    now = min(len(pairs(runs, name)) for name in names)
-    return earlier.looks + (now > before >= FEWEST)
+def _fewest(runs: Sequence[Run], names: Sequence[str]) -> int:
+    return min((len(pairs(runs, name)) for name in names), default=0)
 
 
 def asked(
@@ -207,10 +196,6 @@ def _kept(earlier: Comparison | None, labels: list[str]) -> list[Run]:
             f"earlier: expected a comparison of {labels[0]} and {labels[1]}, got one of {earlier.a} and {earlier.b}"
         )
     return [run for run in earlier.runs if not run.failure]
-
-
-def _fine(runs: Sequence[Run], side: str, seed: int) -> bool:
-    return any((run.side, run.seed, run.failure) == (side, seed, "") for run in runs)
 
 
 def _run(fn: Callable[[int], Any], side: str, seed: int, repeat: bool, names: Sequence[str], *, strict: bool) -> Run:
