@@ -55,7 +55,7 @@ def _plot(plot: wording.Plot) -> Grid:
     grid.add_row(Text("B - A"), Text(_interval(plot), style="cyan"), Text())
     grid.add_row(
         Text(),
-        Text("a b: the runs; |: 0; [+]: 95 % interval; ...: the one that decides; colons: min effect", style="dim"),
+        Text("|: 0; [+]: 95 % interval; dots: the one that decides; colons: min effect", style="dim"),
         Text(),
     )
     return grid

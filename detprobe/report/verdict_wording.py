@@ -94,7 +94,7 @@ def _tests(metric: MetricVerdict) -> str:
 def _floor(metric: MetricVerdict) -> str:
     if metric.noise_floor is None:
         return "-"
-    return f"{number(metric.noise_floor, metric)}: what the difference of one run each would have to exceed"
+    return f"{metric.noise_floor:.3g}: what the difference of one run each would have to exceed"
 
 
 def _settles(metric: MetricVerdict) -> str:
