@@ -24,12 +24,14 @@ if TYPE_CHECKING:
         seed_everything,
         seed_worker,
     )
+    from detprobe.verdict import Comparison, compare
 
 __version__ = "0.1.0"
 
 _ROOMS = ("nn", "ops", "probes")
 
 _HOMES = {
+    "Comparison": "detprobe.verdict",
     "DetprobeError": "detprobe.errors",
     "Finding": "detprobe.result",
     "LoaderAudit": "detprobe.seeding",
@@ -43,6 +45,7 @@ _HOMES = {
     "Trial": "detprobe.result",
     "audit_loader": "detprobe.seeding",
     "assert_deterministic": "detprobe.scanning",
+    "compare": "detprobe.verdict",
     "deterministic": "detprobe.rerouting",
     "isolate_rng": "detprobe.seeding",
     "register_rng": "detprobe.seeding",
@@ -52,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "DetprobeError",
     "Finding",
     "LoaderAudit",
@@ -65,6 +69,7 @@ __all__ = [
     "Trial",
     "assert_deterministic",
     "audit_loader",
+    "compare",
     "deterministic",
     "isolate_rng",
     "nn",

@@ -1,4 +1,4 @@
-"""The command line: `detprobe scan`, `probe`, `audit`, `run`, `bench` and `env`; `python -m detprobe` is the same.
+"""The command line: `detprobe scan`, `probe`, `audit`, `run`, `compare`, `bench`, `env`; also `python -m detprobe`.
 
 Exit codes: 0 fine, 1 a finding, 2 usage (also: the user's own code raised), 3 not available on this machine;
 `run` passes on the exit code of its script.
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from detprobe import __version__
-    from detprobe.cli import audit, bench, env, probe, run, scan
+    from detprobe.cli import audit, bench, compare, env, probe, run, scan
 
     parser = argparse.ArgumentParser(
         prog="detprobe", description="Find, explain, fix and prove nondeterminism in PyTorch."
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_to(commands)
     audit.add_to(commands)
     run.add_to(commands)
+    compare.add_to(commands)
     bench.add_to(commands)
     env.add_to(commands)
     return parser

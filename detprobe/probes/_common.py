@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,16 +13,13 @@ from detprobe import environment
 from detprobe.checks import check_number
 from detprobe.errors import ArgumentTypeError, ArgumentValueError, NotAvailableError
 from detprobe.probe_report import Figure, ProbeReport, Table
-from detprobe.report.progress import progress_bar
+from detprobe.report.progress import Progress, ticking
 from detprobe.scanning._flags import Flags
 from detprobe.scanning._generators import ProcessGenerators
 
 __all__ = ["DEVICES", "Progress", "Writer", "check_device", "check_dtype", "check_runs", "ticking", "untouched"]
 
 DEVICES = ("cpu", "cuda", "emulator")
-
-Progress = Callable[[int, int | None, str], None]
-"""(steps done, steps in all or None, text)"""
 
 
 def check_runs(runs: Any) -> None:
@@ -74,16 +71,6 @@ def untouched() -> Iterator[None]:
                 restore()
         finally:
             generators.restore()
-
-
-@contextmanager
-def ticking(progress: bool | Progress | None, doing: str) -> Iterator[Progress]:
-    """What a probe calls as it goes on: a bar on stderr, the caller's own callable, or nothing."""
-    if progress is True:
-        with progress_bar(doing) as draw:
-            yield draw
-    else:
-        yield progress if callable(progress) else lambda done, total, text: None
 
 
 class Writer:

@@ -7,9 +7,10 @@ from string import Template
 
 from detprobe.codec import Document
 from detprobe.probe_report import ProbeReport, ProbeReports
-from detprobe.report import probe_html, scan_html
+from detprobe.report import probe_html, scan_html, verdict_html
 from detprobe.report.markup import text
 from detprobe.result import Report
+from detprobe.verdict_report import Comparison
 
 __all__ = ["render_fragment", "render_page"]
 
@@ -35,6 +36,8 @@ def _content(report: Document, *, filterable: bool) -> tuple[str, str]:
         return f"{report.name} on {report.device}", probe_html.body(report)
     if isinstance(report, ProbeReports):
         return f"probes on {report.device}", probe_html.body_all(report)
+    if isinstance(report, Comparison):
+        return report.verdict, verdict_html.body(report)
     raise TypeError(f"no page for {type(report).__name__}")
 
 

@@ -10,8 +10,9 @@ from rich.console import Console, Group
 
 from detprobe.codec import Document
 from detprobe.probe_report import ProbeReport, ProbeReports
-from detprobe.report import probe_terminal, scan_terminal
+from detprobe.report import probe_terminal, scan_terminal, verdict_terminal
 from detprobe.result import Report
+from detprobe.verdict_report import Comparison
 
 __all__ = ["print_report", "render_text"]
 
@@ -40,4 +41,6 @@ def _view(report: Document, all_ops: bool) -> Group:
         return probe_terminal.view(report)
     if isinstance(report, ProbeReports):
         return probe_terminal.view_all(report)
+    if isinstance(report, Comparison):
+        return verdict_terminal.view(report)
     raise TypeError(f"no view for {type(report).__name__}")
