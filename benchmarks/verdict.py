@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     level = statistics.look_level(1)
     for effect in EFFECTS:
         needed = statistics.pairs_for_power(effect, 1.0, level) or 0
+        needed = statistics.past_equal_signs(needed, effect, 1.0, level)
         hits = sum(is_real(np.zeros(needed), row + effect) for row in rng.standard_normal((simulations, needed)))
         print(f"difference of {effect} sd: {needed:>3} pairs  {100 * hits / simulations:5.1f} %")
     print(f"\n{'held' if fine else 'NOT HELD'}; took {time.perf_counter() - start:.0f} s")

@@ -149,3 +149,10 @@ def test_two_single_runs_must_differ_by_2_8_sigma() -> None:
     many = draws(0, 4000)
     assert statistics.single_run_difference(many) / statistics.sd(many) == pytest.approx(2.77, abs=0.01)
     assert statistics.single_run_difference(many[:3]) / statistics.sd(many[:3]) == pytest.approx(6.08, abs=0.01)
+
+
+def test_the_fewest_pairs_of_the_sign_flip_test_are_not_advised_where_signs_may_differ() -> None:
+    level = statistics.look_level(1)  # 7 pairs can reject at it, and 6 cannot
+    found = {(pairs, d): statistics.past_equal_signs(pairs, d, 1.0, level) for pairs in (6, 7, 8) for d in (1.5, 3.0)}
+    assert found == {(6, 1.5): 6, (6, 3.0): 6, (7, 1.5): 8, (7, 3.0): 7, (8, 1.5): 8, (8, 3.0): 8}
+    assert statistics.past_equal_signs(7, 1.5, 0.0, level) == 7

@@ -172,7 +172,10 @@ def _more(differences: list[float], level: float, least: float | None) -> int | 
     if n < FEWEST:
         return FEWEST - n
     effect, spread = abs(statistics.mean(differences)), statistics.sd(differences)
-    wanted = statistics.pairs_for_power(effect if least is None else least, spread, level)
+    sought = effect if least is None else least
+    wanted = statistics.pairs_for_power(sought, spread, level)
+    if wanted is not None:
+        wanted = statistics.past_equal_signs(wanted, sought, spread, level)
     if least is not None and wanted is not None and wanted <= n:
         wanted = statistics.pairs_for_width(abs(least - effect), spread, level)
     if wanted is None or not math.isfinite(spread):

@@ -32,6 +32,7 @@ __all__ = [
     "mean",
     "pairs_for_power",
     "pairs_for_width",
+    "past_equal_signs",
     "sd",
     "sign_flip",
     "single_run_difference",
@@ -172,6 +173,14 @@ def pairs_for_power(effect: float, spread: float, level: float) -> int | None:
         return None
     # the normal formula asks for too few, but not by much: the search starts there
     return _fewest(lambda n: _student.power(n, d, level) >= POWER, max(2, int(0.98 * formula) - 2))
+
+
+def past_equal_signs(pairs: int, effect: float, spread: float, level: float) -> int:
+    """One pair more where the sign-flip test can only just reject: it then wants every sign equal, which is rarer than
+    the power that the t test has there."""
+    if not flip_can_reject(pairs, level) or flip_can_reject(pairs - 1, level) or not spread:
+        return pairs
+    return pairs + (NormalDist().cdf(abs(effect) / spread) ** pairs < POWER)
 
 
 def pairs_for_width(width: float, spread: float, level: float) -> int | None:
