@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import detprobe
 from detprobe import environment
-from detprobe.seeding._loader import one_thread
+from detprobe.conditions import threads
 
 BOUND = 15.0
 
@@ -84,13 +84,13 @@ def switching(rounds: int) -> dict[str, float]:
 
     def switched() -> None:
         for _ in range(200):
-            with one_thread():
+            with threads(1):
                 pass
             data.sum()
 
     def bare() -> None:
         for _ in range(200):
-            with one_thread():
+            with threads(1):
                 pass
 
     times = fastest(rounds, alone, switched, bare)

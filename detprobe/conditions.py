@@ -1,4 +1,4 @@
-"""Conditions under which the same computation may give other bits: the thread count, where memory lies, a load."""
+"""Conditions under which the same computation may give other bits: threads, torch's flag, where memory lies, a load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["load", "shifted", "threads"]
+__all__ = ["deterministic_flag", "load", "shifted", "threads"]
 
 _SIZES = (64, 192, 384)  # mixed, so that the load never falls into step with what it is beside
 
@@ -21,11 +21,25 @@ _SIZES = (64, 192, 384)  # mixed, so that the load never falls into step with wh
 def threads(count: int) -> Iterator[None]:
     """torch's CPU thread count, and after it what it was."""
     before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
     torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def deterministic_flag() -> Iterator[None]:
+    """torch.use_deterministic_algorithms(True), and after it what was there."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def shifted(tensor: torch.Tensor, elements: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ import pytest
 import snapshot
 import torch
 
+from detprobe.conditions import deterministic_flag
 from detprobe.errors import ArgumentTypeError, ArgumentValueError, NotAvailableError
 from detprobe.probe_report import ProbeReport, ProbeReports
 from detprobe.probes import _advise as A
@@ -60,7 +61,7 @@ def test_a_race_that_torchs_flag_ends_is_free_and_the_flag_is_tried() -> None:
     assert row.value == "off"
     assert "2 distinct results of 40, up to 1 ULP; 1 with the flag" in row.evidence
     assert row.cost is not None
-    with A.deterministic(True):
+    with deterministic_flag():
         on = A.deterministic_algorithms(racing())
     assert not on.free
     assert on.value == "on"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
 
-__all__ = ["Bandwidth", "Timed", "bandwidth", "deterministic_mode", "interleaved", "seconds"]
+from detprobe.conditions import deterministic_flag
+
+__all__ = ["Bandwidth", "Timed", "bandwidth", "interleaved", "seconds"]
 
 LEAST_SECONDS = 3e-4  # of one timing: as many calls as that takes
 LEAST_ROUNDS, MOST_ROUNDS = 3, 101
@@ -33,17 +35,6 @@ class Timed:
     @property
     def least(self) -> float:
         return min(self.rounds)
-
-
-@contextmanager
-def deterministic_mode() -> Iterator[None]:
-    """torch.use_deterministic_algorithms(True), put back afterwards."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def seconds(function: Callable[[], Any], calls: int, device: str) -> float:
@@ -71,7 +62,7 @@ def interleaved(functions: dict[str, Callable[[], Any]], device: str, budget: fl
     """
     modes: dict[str, Any] = dict.fromkeys(functions, nullcontext)
     if "deterministic" in functions:
-        modes["deterministic"] = deterministic_mode
+        modes["deterministic"] = deterministic_flag
     once = {}
     for name, function in functions.items():
         with modes[name]():

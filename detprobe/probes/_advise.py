@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from detprobe.conditions import threads
+from detprobe.conditions import deterministic_flag, threads
 from detprobe.probe_report import Column, ProbeReport, Table
 from detprobe.probes import _gemm_cuda
 from detprobe.probes._common import Progress, Writer, check_device, ticking, untouched
@@ -192,27 +192,17 @@ def thread_count(run: Run | None = None) -> Advice:
     return Advice("thread count", str(now), free, said, fix, cost(run, lambda: threads(1)) if free else None)
 
 
-@contextmanager
-def deterministic(on: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(on)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
 def deterministic_algorithms(run: Run | None = None, *, device: str = "cpu") -> Advice:
     """Do sums into shared places repeat, and with the flag?"""
     run = run or scatter(device)
-    found, fixed = compared(run, lambda: deterministic(True), runs=_RACES)
+    found, fixed = compared(run, deterministic_flag, runs=_RACES)
     free = found.distinct > 1
     said = f"index_put with accumulate: {_distinct(found)}, {_far(found)}" if free else f"index_put: {_distinct(found)}"
     if free:
         said += f"; {fixed.distinct} with the flag"
     now = read(torch.are_deterministic_algorithms_enabled)
     fix = "detprobe.deterministic(), or torch's flag" if free else ""
-    price = cost(run, lambda: deterministic(True)) if free else None
+    price = cost(run, deterministic_flag) if free else None
     return Advice(
         "deterministic flag" if device == "cpu" else f"deterministic flag, {device}", now, free, said, fix, price
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from statistics import median
 from typing import Any
 
 import torch
 
+from detprobe.conditions import deterministic_flag, threads
 from detprobe.errors import NotAvailableError
 from detprobe.rerouting import deterministic
 from detprobe.result import Trial
@@ -119,9 +121,9 @@ def try_fixes(call: FrozenCall, replays: int) -> tuple[Trial, ...]:
     """
     cuda = any(t.is_cuda for t in call.tensors)
     plain, _ = _timed(call, replays, cuda)
-    trials = [_try(FLAG, _flag_on, call, replays, plain, cuda), *_in_context(call, replays, plain, cuda)]
+    trials = [_try(FLAG, deterministic_flag, call, replays, plain, cuda), *_in_context(call, replays, plain, cuda)]
     if not cuda and torch.get_num_threads() > 1:
-        trials.append(_try(ONE_THREAD, _one_thread, call, replays, plain, cuda))
+        trials.append(_try(ONE_THREAD, functools.partial(threads, 1), call, replays, plain, cuda))
     rank = {"identical": 0, "still differs": 1, "refuses": 2}
     return tuple(sorted(trials, key=lambda t: (rank[t.result], t.fix == ONE_THREAD, t.cost or 0.0)))
 
@@ -161,23 +163,3 @@ def _timed(call: FrozenCall, replays: int, cuda: bool) -> tuple[float, bool]:
         times.append(time.perf_counter() - start)
         same = same and difference(reference, again) is None
     return median(times), same
-
-
-@contextmanager
-def _flag_on() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +21,7 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
+from detprobe.conditions import threads
 from detprobe.errors import ArgumentTypeError, ArgumentValueError
 from detprobe.seeding import _held, _keys, _states
 from detprobe.seeding._samples import Collate, Keyer, Samples, Ticket, identity
@@ -29,7 +29,7 @@ from detprobe.seeding._samples import Collate, Keyer, Samples, Ticket, identity
 if TYPE_CHECKING:
     from detprobe.seeding._run import Run
 
-__all__ = ["KeyedLoader", "one_thread"]
+__all__ = ["KeyedLoader"]
 
 _AHEAD = 64  # indices that are drawn together where the sampler has to be isolated
 
@@ -113,27 +113,14 @@ class _Iteration:
         loader = self._loader
         batches = self._begin() if self._batches is None else self._batches
         if loader.num_workers == 0:
-            with _states.isolate_rng(), one_thread():
+            # A worker computes on one thread, and the last bits of a sum may depend on it.
+            with _states.isolate_rng(), threads(1):
                 batch = next(batches)
         else:
             batch = next(batches)
         self._at += self._sizes.popleft() if self._sizes else loader.batch_size or 1
         loader._run._reached[loader._name] = (self._epoch, self._at)
         return batch
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """A worker computes on one thread, and the last bits of a sum may depend on it."""
-    before = torch.get_num_threads()
-    if before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Order:
