@@ -123,6 +123,14 @@ def test_a_command_that_goes_wrong_is_named_with_its_seed_and_left_out(
     assert f"note: B on seed 2 failed: {said}" in text or f"note: B on seed 2 {said}" in text
 
 
+def test_a_metric_that_the_first_run_does_not_write_ends_it_there(capsys: pytest.CaptureFixture[str]) -> None:
+    command = "echo '{\"loss\": {seed}}' > {json}"
+    assert main(["compare", "--runs", "4", "--metric", "acc", "--out", OUT, "--a", command, "--b", command]) == 2
+    assert "got 'acc': A on seed 0 wrote 'loss'; its run is kept in" in capsys.readouterr().err
+    assert len([line for line in lines() if "run" in line]) == 1
+    assert main(["compare", "--runs", "4", "--metric", "loss", "--out", OUT, "--a", command, "--b", command]) == 0
+
+
 def test_a_failed_run_is_tried_again_and_no_longer_named(capsys: pytest.CaptureFixture[str]) -> None:
     flaky = f"[ -e there ] || [ {{seed}} != 1 ] || exit 1; {B}"
     compare(b=flaky)

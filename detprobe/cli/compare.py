@@ -76,8 +76,14 @@ def _run(arguments: argparse.Namespace) -> int:
                 print(f"detprobe: {said}", file=sys.stderr)
 
             def run(side: str, seed: int, repeat: bool) -> Run:
+                first = all(one.failure for one in results.runs)
                 made = run_command(commands[side], side, seed, repeat, arguments.timeout)
                 results.add(made)
+                if first and made.metrics and arguments.metric not in made.metrics:  # before hours of it
+                    raise ArgumentValueError(
+                        f"--metric: expected one that the commands write, got {arguments.metric!r}: {side} on seed "
+                        f"{seed} wrote {', '.join(map(repr, made.metrics))}; its run is kept in {arguments.out}"
+                    )
                 return made
 
             before = signal.signal(signal.SIGTERM, _stop)  # commands have sessions of their own, and would live on

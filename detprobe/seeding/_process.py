@@ -38,7 +38,7 @@ def _at_start() -> dict[str, str] | None:
 def hash_seed(seed: int) -> Setting:
     """Whether the hashes of strings, and with them the order of sets, are the same in every process."""
     value = str(seed % 2**32)
-    fix = _LAUNCH.format(name=_HASH, value=value)
+    fix = f"`detprobe run`, or {_LAUNCH.format(name=_HASH, value=value)}"
     now, start = os.environ.get(_HASH), _at_start()
     if sys.flags.ignore_environment:
         return Setting(_HASH, "fixed", "ignored (python -E or -I)", status.RANDOM, "start python without -E and -I")
